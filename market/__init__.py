@@ -1,0 +1,1 @@
+"""What is sold and what is owed: values in, values out. No I/O, no clock, no chance."""

@@ -1,0 +1,1 @@
+"""One test file per module, same name, in a folder per ring."""

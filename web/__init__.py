@@ -1,0 +1,1 @@
+"""Every way in and out: pages, JSON, sockets, tasks, mail. Decides nothing."""
