@@ -66,7 +66,7 @@ def parse_amount(text: str, currency: str, *, field: str = "amount") -> int:
     if not _TEXT.fullmatch(text) or len(fraction) > places:
         expected = f"digits with at most {places} decimals" if places else "digits without decimals"
         raise BadInput([Fault("amount_format", field, text[:40], expected)])
-    return int(whole) * 10**places + int(fraction.ljust(places, "0") or "0")
+    return int(whole + fraction.ljust(places, "0"))
 
 
 def amount_text(amount_minor: int, currency: str) -> str:
