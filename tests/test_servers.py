@@ -76,7 +76,7 @@ def test_chromium_shows_a_page_with_real_chinese_glyphs(browser: Browser) -> Non
         assert page.title() == "拍卖"
         tools = page.context.new_cdp_session(page)
         for domain in ("DOM", "CSS"):
-            tools.send(f"{domain}.enable")  # type: ignore[attr-defined]
+            tools.send(f"{domain}.enable")
         root = tools.send("DOM.getDocument")["root"]["nodeId"]
         node = tools.send("DOM.querySelector", {"nodeId": root, "selector": "p"})["nodeId"]
         fonts = tools.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
