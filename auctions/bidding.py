@@ -3,8 +3,40 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from auctions.messages import Command, Event
+from auctions.messages import (
+    Admit,
+    Admitted,
+    Bar,
+    Barred,
+    BidderCommand,
+    Close,
+    Closed,
+    Command,
+    Create,
+    Disturbed,
+    Event,
+    Extended,
+    LimitSet,
+    MaximumSet,
+    Opened,
+    Pause,
+    Paused,
+    PlaceBid,
+    Refused,
+    Reschedule,
+    Rescheduled,
+    ReserveSet,
+    Resume,
+    Resumed,
+    SetProxy,
+    StopProxy,
+    Tick,
+    Withdraw,
+    Withdrawn,
+)
 from auctions.rulesets import Terms
+
+Events = tuple[Event, ...]
 
 
 class Phase(StrEnum):
@@ -45,7 +77,7 @@ class Standing:
     closes_at_ms: int
     paused_at_ms: int | None
     reason: str | None  # of the pause or withdrawal
-    reserve_met: bool | None  # None: there is no reserve
+    reserve_met: bool | None  # None: there is no reserve beside the opening
     result: str | None  # sold, unsold, reserve_not_met; None: not closed
 
 
@@ -54,7 +86,8 @@ class Position:
     """What one bidder may see about himself besides the standing."""
 
     bidder: int
-    state: str  # "leading", "outbid", "none" (has not bid); at the end "won" or "lost"; "barred"
+    state: str  # "leading", "outbid", "none" (has not bid); after the close "won" or "lost"
+    barred: bool
     minimum_minor: int  # his own least next bid: a priority buyer may equal the standing, a leader must exceed his maximum
     maximum_minor: int | None  # the most he is bound to or lets the system bid; None: has not bid
     limit_minor: int
@@ -62,29 +95,272 @@ class Position:
 
 
 class Auction:
-    """State of one auction: `decide` reads, `apply` changes. Made by `formats.start`; `Fold` is the only one to drive it.
+    """State of one auction: `decide` reads, `apply` changes. Made by `formats.start`; `Fold` is the only one to drive it."""
 
-    Readable by others: `terms`, `phase`, `opens_at_ms`, `closes_at_ms`, `closed` (the Closed event, or None), `bidders`
-    (list, bidder n at n - 1), `by_party` (party id -> Bidder).
-    """
+    __slots__ = (
+        "bidders",
+        "by_party",
+        "closed",
+        "closes_at_ms",
+        "extensions",
+        "hard_end_ms",
+        "opened",
+        "opens_at_ms",
+        "paused_at_ms",
+        "reason",
+        "reserve_minor",
+        "stopped",
+        "terms",
+        "withdrawn",
+    )
 
-    terms: Terms
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.opens_at_ms = terms.opens_at_ms
+        self.closes_at_ms = terms.closes_at_ms
+        soft_close = terms.ruleset.soft_close
+        hard_end_ms = soft_close.hard_end_ms if soft_close else None
+        self.hard_end_ms = None if hard_end_ms is None else terms.closes_at_ms + hard_end_ms
+        self.reserve_minor = terms.reserve_minor  # of a hidden one: None until ReserveSet
+        self.bidders: list[Bidder] = []  # number n stands at n - 1
+        self.by_party: dict[int, Bidder] = {}
+        self.extensions = 0  # by bids
+        self.opened = False
+        self.paused_at_ms: int | None = None
+        self.withdrawn = False
+        self.stopped = False  # paused, withdrawn or closed: one look on the way of a bid
+        self.closed: Closed | None = None
+        self.reason: str | None = None
 
-    def decide(self, command: Command, at_ms: int) -> tuple[Event, ...]:
-        """Return what `command`, arrived at `at_ms`, causes, public events first; nothing for a timer with nothing due."""
+    # --- What a format says -------------------------------------------------------------------------------------
+
+    def decide_bid(self, bidder: Bidder, command: BidderCommand, arrived_ms: int) -> Events:
+        """Return what a bidder's command causes, who is admitted and in time."""
         raise NotImplementedError
 
-    def apply(self, event: Event) -> None:
-        """Change the state by `event`; the only place where it changes."""
+    def outcome(self) -> Closed:
+        """Return how the auction ends as it stands."""
         raise NotImplementedError
 
     def standing(self, sequence: int) -> Standing:
+        """Return what everybody may see; `sequence` is the number of the last entry."""
         raise NotImplementedError
 
     def position(self, party_id: int) -> Position | None:
         """Return where a party stands, or None, when it was not admitted."""
         raise NotImplementedError
 
+    def bound_minor(self, bidder: Bidder) -> int:
+        """Return the most that a bidder is bound to now or lets the system bid: his limit must not fall below it."""
+        raise NotImplementedError
+
+    def stop_proxy(self, bidder: Bidder) -> Events:
+        """Return what ends a bidder's automatic bids; nothing, when he has none."""
+        raise NotImplementedError
+
+    # --- Reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        if self.closed:
+            return Phase.CLOSED
+        if self.withdrawn:
+            return Phase.WITHDRAWN
+        if self.paused_at_ms is not None:
+            return Phase.PAUSED
+        return Phase.OPEN if self.opened else Phase.UPCOMING
+
     def due_at_ms(self) -> int | None:
         """Return the next instant at which a timer has something to do (Tick before the opening, else Close), or None."""
-        raise NotImplementedError
+        if self.stopped:
+            return None
+        return self.closes_at_ms + self.terms.ruleset.timing.grace_ms if self.opened else self.opens_at_ms
+
+    # --- Deciding -----------------------------------------------------------------------------------------------
+
+    def decide(self, command: Command, arrived_ms: int, at_ms: int) -> Events:
+        """Return what `command` causes, public events first; nothing for a timer with nothing due. Change nothing.
+
+        Args:
+            arrived_ms: when the command arrived: decides whether a bid is in time, and how far it extends.
+            at_ms: the instant of the entry, not before the one before it: for everything else.
+        """
+        match command:
+            case PlaceBid() | SetProxy() | StopProxy():
+                return self._decide_bidder(command, arrived_ms)
+            case Tick():
+                return (Opened(),) if not self.stopped and not self.opened and at_ms >= self.opens_at_ms else ()
+            case Close():
+                return self._decide_close(command, at_ms)
+            case Disturbed():
+                return self._decide_disturbed(command, arrived_ms)
+            case Admit():
+                return self._decide_admit(command)
+            case Bar():
+                return self._decide_bar(command)
+            case Pause():
+                return (self._ended(at_ms) or Paused(command.reason),)
+            case Withdraw():
+                return (self._ended(at_ms, paused_is_fine=True) or Withdrawn(command.reason),)
+            case Resume():
+                return self._decide_resume(at_ms)
+            case Reschedule():
+                return self._decide_reschedule(command, at_ms)
+            case Create():
+                return (Refused(None, "already_created", {}),)
+
+    def _decide_bidder(self, command: BidderCommand, arrived_ms: int) -> Events:
+        bidder = self.by_party.get(command.party_id)
+        if bidder is None:
+            return (Refused(None, "not_admitted", {}),)
+        if bidder.barred:
+            return (Refused(bidder.number, "barred", {}),)
+        if self.stopped and (refused := self._ended(arrived_ms)):
+            refused.bidder = bidder.number
+            return (refused,)
+        if arrived_ms < self.opens_at_ms:
+            facts = {"opens_at_ms": self.opens_at_ms, "arrived_at_ms": arrived_ms}
+            return (Refused(bidder.number, "not_open_yet", facts),)
+        if arrived_ms >= self.closes_at_ms:
+            facts = {"closed_at_ms": self.closes_at_ms, "arrived_at_ms": arrived_ms}
+            return (Refused(bidder.number, "too_late", facts),)
+        events = self.decide_bid(bidder, command, arrived_ms)
+        return events if self.opened else (Opened(), *events)
+
+    def _ended(self, at_ms: int, *, paused_is_fine: bool = False) -> Refused | None:
+        """Return the refusal of what needs an auction that has not ended (and does not stand still), or None."""
+        if self.withdrawn:
+            return Refused(None, "withdrawn", {})
+        if self.closed:
+            return Refused(None, "too_late", {"closed_at_ms": self.closes_at_ms, "arrived_at_ms": at_ms})
+        if self.paused_at_ms is not None:
+            return None if paused_is_fine else Refused(None, "paused", {"paused_at_ms": self.paused_at_ms})
+        if at_ms >= self.closes_at_ms:
+            return Refused(None, "too_late", {"closed_at_ms": self.closes_at_ms, "arrived_at_ms": at_ms})
+        return None
+
+    def _decide_admit(self, command: Admit) -> Events:
+        if self.withdrawn or self.closed:
+            return (Refused(None, "withdrawn" if self.withdrawn else "closed", {}),)
+        rank, limit_minor = command.priority_rank, command.limit_minor
+        if rank is not None and not self.terms.ruleset.bidding.priority_buyers:
+            return (Refused(None, "no_priority", {}),)
+        bidder = self.by_party.get(command.party_id)
+        if bidder is None:
+            number = len(self.bidders) + 1
+            return (Admitted(number, rank), LimitSet(number, command.party_id, limit_minor))
+        if limit_minor < (bound_minor := self.bound_minor(bidder)):
+            facts = {"limit_minor": limit_minor, "maximum_minor": bound_minor}
+            return (Refused(bidder.number, "limit_in_use", facts),)
+        limit = LimitSet(bidder.number, command.party_id, limit_minor)
+        if bidder.barred or bidder.priority_rank != rank:
+            return (Admitted(bidder.number, rank), limit)
+        return (limit,)
+
+    def _decide_bar(self, command: Bar) -> Events:
+        bidder = self.by_party.get(command.party_id)
+        if bidder is None:
+            return (Refused(None, "not_admitted", {}),)
+        if bidder.barred:
+            return (Refused(bidder.number, "barred", {}),)
+        return (Barred(bidder.number), *self.stop_proxy(bidder))
+
+    def _decide_close(self, command: Close, at_ms: int) -> Events:
+        timing = self.terms.ruleset.timing
+        due_at_ms = self.closes_at_ms + timing.grace_ms
+        if self.stopped or at_ms < due_at_ms:
+            return ()
+        since_ms = command.down_since_ms
+        reachable = since_ms is not None and since_ms >= self.closes_at_ms  # we were up until the end: bids could come
+        if at_ms > due_at_ms + timing.outage_after_ms and not reachable and timing.outage != "close_as_of":
+            return self._after_outage(since_ms, at_ms)
+        return (self.outcome(),) if self.opened else (Opened(), self.outcome())
+
+    def _decide_disturbed(self, command: Disturbed, arrived_ms: int) -> Events:
+        ruleset = self.terms.ruleset
+        near_ms = self.closes_at_ms - ruleset.disturbed_window_ms
+        if self.stopped or not self.opened or not near_ms <= arrived_ms < self.closes_at_ms:
+            return ()
+        if command.cause == "outage":
+            return () if ruleset.timing.outage == "close_as_of" else self._after_outage(command.since_ms, arrived_ms)
+        closes_at_ms = arrived_ms + ruleset.timing.resume_least_ms
+        return (Extended(closes_at_ms, self.extensions, "busy"),) if closes_at_ms > self.closes_at_ms else ()
+
+    def _after_outage(self, since_ms: int | None, at_ms: int) -> Events:
+        timing = self.terms.ruleset.timing
+        if timing.outage == "reschedule":
+            return (Paused("outage"),)
+        lost_ms = 0 if since_ms is None else max(0, at_ms - max(since_ms, self.opens_at_ms))
+        closes_at_ms = max(self.closes_at_ms + lost_ms, at_ms + timing.resume_least_ms)
+        extended = Extended(closes_at_ms, self.extensions, "outage")
+        return (extended,) if self.opened else (Opened(), extended)
+
+    def _decide_resume(self, at_ms: int) -> Events:
+        if self.paused_at_ms is None or self.stopped_for_good:
+            return (Refused(None, "not_paused", {}),)
+        ruleset = self.terms.ruleset
+        # Time stood still from the pause, or from the opening, when that had not come.
+        left_ms = max(0, self.closes_at_ms - max(self.paused_at_ms, self.opens_at_ms))
+        if left_ms <= ruleset.disturbed_window_ms:
+            left_ms = max(left_ms, ruleset.timing.resume_least_ms)
+        opens_at_ms = self.opens_at_ms if self.opens_at_ms <= self.paused_at_ms else max(self.opens_at_ms, at_ms)
+        return (Resumed(opens_at_ms, max(opens_at_ms, at_ms) + left_ms),)
+
+    def _decide_reschedule(self, command: Reschedule, at_ms: int) -> Events:
+        if self.stopped_for_good:
+            return (Refused(None, "withdrawn" if self.withdrawn else "closed", {}),)
+        if self.paused_at_ms is None and (self.opened or at_ms >= self.opens_at_ms):
+            return (Refused(None, "not_paused", {}),)
+        opens_at_ms, closes_at_ms = command.opens_at_ms, command.closes_at_ms
+        if not at_ms <= opens_at_ms < closes_at_ms:
+            return (Refused(None, "bad_times", {"opens_at_ms": opens_at_ms, "closes_at_ms": closes_at_ms}),)
+        return (Rescheduled(opens_at_ms, closes_at_ms, command.reason),)
+
+    @property
+    def stopped_for_good(self) -> bool:
+        return self.withdrawn or self.closed is not None
+
+    # --- Applying -----------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event, at_ms: int) -> None:
+        """Change the state by `event` of an entry at `at_ms`; the only place where it changes."""
+        match event:
+            case Admitted():
+                if event.bidder > len(self.bidders):
+                    self.bidders.append(Bidder(event.bidder, 0, 0, event.priority_rank))
+                bidder = self.bidders[event.bidder - 1]
+                bidder.priority_rank, bidder.barred = event.priority_rank, False
+            case LimitSet():
+                bidder = self.bidders[event.bidder - 1]
+                bidder.party_id, bidder.limit_minor = event.party_id, event.limit_minor
+                self.by_party[event.party_id] = bidder
+            case MaximumSet():
+                self.bidders[event.bidder - 1].maximum_minor = event.maximum_minor
+            case Barred():
+                self.bidders[event.bidder - 1].barred = True
+            case ReserveSet():
+                self.reserve_minor = event.reserve_minor
+            case Opened():
+                self.opened = True
+            case Extended():
+                self._move_end(event.closes_at_ms, keep_hard_end=event.cause == "bid")
+                self.extensions = event.extensions
+            case Paused():
+                self.paused_at_ms, self.reason, self.stopped = at_ms, event.reason, True
+            case Resumed():
+                self.opens_at_ms = event.opens_at_ms
+                self._move_end(event.closes_at_ms)
+                self.paused_at_ms, self.reason, self.stopped = None, None, False
+            case Rescheduled():
+                self.opens_at_ms, self.opened = event.opens_at_ms, False
+                self._move_end(event.closes_at_ms)
+                self.paused_at_ms, self.reason, self.stopped = None, None, False
+            case Withdrawn():
+                self.withdrawn, self.reason, self.stopped = True, event.reason, True
+            case Closed():
+                self.closed, self.stopped = event, True
+
+    def _move_end(self, closes_at_ms: int, *, keep_hard_end: bool = False) -> None:
+        if self.hard_end_ms is not None and not keep_hard_end:
+            self.hard_end_ms += closes_at_ms - self.closes_at_ms
+        self.closes_at_ms = closes_at_ms

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from auctions.rulesets import Terms, read_terms
 
@@ -22,8 +22,7 @@ ID = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 REASON_LENGTH = 500  # characters
 LARGEST_MINOR = 10**17  # fifteen digits before the point and two after it; fits 64 bits with room for sums
 
-Fact: TypeAlias = int | str
-Facts: TypeAlias = dict[str, Fact]
+Facts: TypeAlias = dict[str, int]
 
 # --- Commands -------------------------------------------------------------------------------------------------------
 #
@@ -232,27 +231,40 @@ class Tick:
 
 @dataclass(slots=True)
 class Close:
-    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or apply the outage rule, if it is far too late."""
+    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or, if it is far too late, apply the outage rule.
+
+    `down_since_ms`: since when no node was up, where that is known (None: it is not).
+    """
 
     id: ClassVar[str] = ""
     scope: ClassVar[int] = 0
+    down_since_ms: int | None = None
 
     def text(self) -> str:
-        return '{"type":"close"}'
+        since = "null" if self.down_since_ms is None else self.down_since_ms
+        return f'{{"type":"close","down_since_ms":{since}}}'
 
 
 @dataclass(slots=True)
 class Disturbed:
-    """Bidders could not reach us: `cause` is "busy" (somebody was answered so) or "outage". Extends an end that is near."""
+    """Bidders could not reach us, and the end is near: extend it.
+
+    `cause` is "busy" (somebody was answered so) or "outage" (no node was up since `since_ms`, and the end has not come yet;
+    then the ruleset's outage rule decides). Asks for nothing when the end is not near.
+    """
 
     id: ClassVar[str] = ""
     scope: ClassVar[int] = 0
-    cause: str
+    cause: Literal["busy", "outage"]
+    since_ms: int | None = None
 
     def text(self) -> str:
-        return f'{{"type":"disturbed","cause":"{self.cause}"}}'
+        since = "null" if self.since_ms is None else self.since_ms
+        return f'{{"type":"disturbed","cause":"{self.cause}","since_ms":{since}}}'
 
 
+BIDDER_COMMANDS = (PlaceBid, SetProxy, StopProxy)
+TIMER_COMMANDS = (Tick, Close, Disturbed)
 BidderCommand: TypeAlias = PlaceBid | SetProxy | StopProxy
 PlatformCommand: TypeAlias = Create | Admit | Bar | Pause | Resume | Reschedule | Withdraw
 TimerCommand: TypeAlias = Tick | Close | Disturbed
@@ -525,10 +537,6 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _read_created(data: dict[str, object]) -> Created:
-    return Created(read_terms(data["terms"]))
-
-
 EVENTS: dict[str, Callable[..., Event]] = {
     "admitted": Admitted,
     "barred": Barred,
@@ -548,11 +556,11 @@ EVENTS: dict[str, Callable[..., Event]] = {
 }
 
 
-def read_event(data: dict[str, object]) -> Event:
+def read_event(data: dict[str, Any]) -> Event:
     """Make an event of its JSON object, as `text` wrote it. Raises ValueError for a type that this release does not know."""
     kind = data.pop("type")
     if kind == "created":
-        return _read_created(data)
+        return Created(read_terms(data["terms"]))
     if make := EVENTS.get(str(kind)):
         return make(**data)
     raise ValueError(f"unknown event {kind!r}: the journal was written by a later release")
