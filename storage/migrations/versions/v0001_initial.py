@@ -45,6 +45,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("iban", name=op.f("uq_bankaccount_iban")),
     )
     op.create_table(
+        "entry",
+        sa.Column(
+            "auction_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("public", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("private", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("auction_id", "sequence", name=op.f("pk_entry")),
+    )
+    op.create_table(
         "ledgeraccount",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("code", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -524,17 +536,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("person_id", "lot_id", name=op.f("pk_watch")),
     )
     op.create_table(
-        "entry",
-        sa.Column("auction_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.Column("public", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("private", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.ForeignKeyConstraint(["auction_id"], ["auction.id"], name=op.f("fk_entry_auction_id")),
-        sa.PrimaryKeyConstraint("auction_id", "sequence", name=op.f("pk_entry")),
-    )
-    op.create_table(
         "participation",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("auction_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -695,7 +696,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_participation_auction_id"))
 
     op.drop_table("participation")
-    op.drop_table("entry")
     op.drop_table("watch")
     with op.batch_alter_table("auction", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_auction_lot_id"))
@@ -801,6 +801,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_ledgeraccount_party_id"))
 
     op.drop_table("ledgeraccount")
+    op.drop_table("entry")
     op.drop_table("bankaccount")
     with op.batch_alter_table("audittrail", schema=None) as batch_op:
         batch_op.drop_index("ix_audittrail_subject")
