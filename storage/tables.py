@@ -424,6 +424,7 @@ class Statement(SQLModel, table=True):
     """A bank statement taken whole: its lines agree with both balances."""
 
     id: int = _id()
+    file_id: int | None = _to("statementfile.id", nullable=True)
     bank_account_id: int = _to("bankaccount.id")
     number: str
     digest: str = Field(index=True)  # of the file
@@ -447,7 +448,8 @@ class StatementFile(SQLModel, table=True):
     status: str = "received"  # received | kept | refused | repeated
     faults: list[Any] = Field(default=[], sa_type=JSON_TYPE)
     lines: int = 0
-    created_by: int = _to("person.id", index=False)
+    gap_consent: bool = False  # the person agreed that a statement number is skipped
+    created_by: int | None = _to("person.id", nullable=True)  # None: fetched by the platform itself
     created_at: datetime = _at()
 
 
@@ -466,8 +468,9 @@ class StatementLine(SQLModel, table=True):
     text: str = ""
     other_name: str = ""
     other_iban: str = ""
-    status: str = "waiting"  # waiting (suspense) | matched | returned | not_ours
+    status: str = Field(default="waiting", index=True)  # waiting (suspense) | matched | returned | not_ours
     payment_due_id: int | None = Field(default=None, sa_type=BIG, index=True)
+    payout_id: int | None = Field(default=None, sa_type=BIG, index=True)  # money that went out
     decided_by: int | None = Field(default=None, sa_type=BIG)
     reasons: list[Any] = Field(default=[], sa_type=JSON_TYPE)
     line_key: str = Field(unique=True)  # account + bank's identity of the movement: no entry seen before
@@ -534,17 +537,21 @@ class SaleAccount(SQLModel, table=True):
 
 
 class Payout(SQLModel, table=True):
-    """Money that we owe to send: refunds of deposits, proceeds to the creditor."""
+    """Money that we owe to send; found on statements by its reference when the bank has sent it."""
 
     id: int = _id()
     key: str = Field(unique=True)
-    kind: str  # refund | proceeds
-    party_id: int = _to("party.id")
-    auction_id: int = _to("auction.id")
+    reference: str = Field(unique=True)
+    kind: str  # refund (deposit, overpayment) | proceeds | surplus (to a debtor) | return (to an unknown sender)
+    account_code: str  # the ledger account that it clears
+    party_id: int | None = _to("party.id", nullable=True)
+    auction_id: int | None = _to("auction.id", nullable=True)
+    statement_line_id: int | None = _to("statementline.id", nullable=True)  # a return: the line that it answers
     currency: str
     amount_minor: int = _minor()
+    name: str = ""  # of the payee
     iban: str = ""
-    status: str = "due"  # due | sent
+    status: str = Field(default="due", index=True)  # due | sent
     created_at: datetime = _at()
     sent_at: datetime | None = _at(nullable=True)
 

@@ -238,29 +238,6 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_posting_loan_account_id"), ["loan_account_id"], unique=False)
 
     op.create_table(
-        "statement",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("bank_account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("number", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("format", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("from_on", sa.Date(), nullable=False),
-        sa.Column("to_on", sa.Date(), nullable=False),
-        sa.Column("opening_minor", sa.BigInteger(), nullable=False),
-        sa.Column("closing_minor", sa.BigInteger(), nullable=False),
-        sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["bank_account_id"], ["bankaccount.id"], name=op.f("fk_statement_bank_account_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_statement")),
-        sa.UniqueConstraint(
-            "bank_account_id", "number", "from_on", name=op.f("uq_statement_bank_account_id_number_from_on")
-        ),
-    )
-    with op.batch_alter_table("statement", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_statement_bank_account_id"), ["bank_account_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_statement_digest"), ["digest"], unique=False)
-
-    op.create_table(
         "apikey",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -372,42 +349,15 @@ def upgrade() -> None:
         sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("faults", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=False),
         sa.Column("lines", sa.Integer(), nullable=False),
-        sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("gap_consent", sa.Boolean(), nullable=False),
+        sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["created_by"], ["person.id"], name=op.f("fk_statementfile_created_by")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_statementfile")),
     )
     with op.batch_alter_table("statementfile", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_statementfile_created_by"), ["created_by"], unique=False)
         batch_op.create_index(batch_op.f("ix_statementfile_digest"), ["digest"], unique=False)
-
-    op.create_table(
-        "statementline",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("statement_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
-        sa.Column("currency", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("booked_on", sa.Date(), nullable=False),
-        sa.Column("value_on", sa.Date(), nullable=False),
-        sa.Column("bank_reference", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("end_to_end_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("text", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("other_name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("other_iban", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("payment_due_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("decided_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column(
-            "reasons", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=False
-        ),
-        sa.Column("line_key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.ForeignKeyConstraint(["statement_id"], ["statement.id"], name=op.f("fk_statementline_statement_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_statementline")),
-        sa.UniqueConstraint("line_key", name=op.f("uq_statementline_line_key")),
-    )
-    with op.batch_alter_table("statementline", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_statementline_payment_due_id"), ["payment_due_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_statementline_statement_id"), ["statement_id"], unique=False)
 
     op.create_table(
         "tape",
@@ -490,6 +440,32 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_portfolioaccount_account_id"), ["account_id"], unique=False)
 
     op.create_table(
+        "statement",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("file_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("bank_account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("number", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("digest", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("format", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("from_on", sa.Date(), nullable=False),
+        sa.Column("to_on", sa.Date(), nullable=False),
+        sa.Column("opening_minor", sa.BigInteger(), nullable=False),
+        sa.Column("closing_minor", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["bank_account_id"], ["bankaccount.id"], name=op.f("fk_statement_bank_account_id")),
+        sa.ForeignKeyConstraint(["file_id"], ["statementfile.id"], name=op.f("fk_statement_file_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_statement")),
+        sa.UniqueConstraint(
+            "bank_account_id", "number", "from_on", name=op.f("uq_statement_bank_account_id_number_from_on")
+        ),
+    )
+    with op.batch_alter_table("statement", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_statement_bank_account_id"), ["bank_account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_statement_digest"), ["digest"], unique=False)
+        batch_op.create_index(batch_op.f("ix_statement_file_id"), ["file_id"], unique=False)
+
+    op.create_table(
         "tapefault",
         sa.Column("tape_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -526,6 +502,38 @@ def upgrade() -> None:
     with op.batch_alter_table("auction", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_auction_due_at"), ["due_at"], unique=False)
         batch_op.create_index(batch_op.f("ix_auction_lot_id"), ["lot_id"], unique=False)
+
+    op.create_table(
+        "statementline",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("statement_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("booked_on", sa.Date(), nullable=False),
+        sa.Column("value_on", sa.Date(), nullable=False),
+        sa.Column("bank_reference", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("end_to_end_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("text", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("other_name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("other_iban", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("payment_due_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("payout_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("decided_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column(
+            "reasons", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=False
+        ),
+        sa.Column("line_key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.ForeignKeyConstraint(["statement_id"], ["statement.id"], name=op.f("fk_statementline_statement_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_statementline")),
+        sa.UniqueConstraint("line_key", name=op.f("uq_statementline_line_key")),
+    )
+    with op.batch_alter_table("statementline", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_statementline_payment_due_id"), ["payment_due_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_statementline_payout_id"), ["payout_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_statementline_statement_id"), ["statement_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_statementline_status"), ["status"], unique=False)
 
     op.create_table(
         "watch",
@@ -588,23 +596,31 @@ def upgrade() -> None:
         "payout",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("reference", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("kind", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("party_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("auction_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("account_code", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("party_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("auction_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("statement_line_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("currency", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("iban", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
         sa.Column("sent_at", storage.database.Instant(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["auction_id"], ["auction.id"], name=op.f("fk_payout_auction_id")),
         sa.ForeignKeyConstraint(["party_id"], ["party.id"], name=op.f("fk_payout_party_id")),
+        sa.ForeignKeyConstraint(["statement_line_id"], ["statementline.id"], name=op.f("fk_payout_statement_line_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payout")),
         sa.UniqueConstraint("key", name=op.f("uq_payout_key")),
+        sa.UniqueConstraint("reference", name=op.f("uq_payout_reference")),
     )
     with op.batch_alter_table("payout", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_payout_auction_id"), ["auction_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_payout_party_id"), ["party_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_payout_statement_line_id"), ["statement_line_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_payout_status"), ["status"], unique=False)
 
     op.create_table(
         "sale",
@@ -681,6 +697,8 @@ def downgrade() -> None:
 
     op.drop_table("sale")
     with op.batch_alter_table("payout", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_payout_status"))
+        batch_op.drop_index(batch_op.f("ix_payout_statement_line_id"))
         batch_op.drop_index(batch_op.f("ix_payout_party_id"))
         batch_op.drop_index(batch_op.f("ix_payout_auction_id"))
 
@@ -697,12 +715,25 @@ def downgrade() -> None:
 
     op.drop_table("participation")
     op.drop_table("watch")
+    with op.batch_alter_table("statementline", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_statementline_status"))
+        batch_op.drop_index(batch_op.f("ix_statementline_statement_id"))
+        batch_op.drop_index(batch_op.f("ix_statementline_payout_id"))
+        batch_op.drop_index(batch_op.f("ix_statementline_payment_due_id"))
+
+    op.drop_table("statementline")
     with op.batch_alter_table("auction", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_auction_lot_id"))
         batch_op.drop_index(batch_op.f("ix_auction_due_at"))
 
     op.drop_table("auction")
     op.drop_table("tapefault")
+    with op.batch_alter_table("statement", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_statement_file_id"))
+        batch_op.drop_index(batch_op.f("ix_statement_digest"))
+        batch_op.drop_index(batch_op.f("ix_statement_bank_account_id"))
+
+    op.drop_table("statement")
     with op.batch_alter_table("portfolioaccount", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_portfolioaccount_account_id"))
 
@@ -720,13 +751,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_tape_creditor_id"))
 
     op.drop_table("tape")
-    with op.batch_alter_table("statementline", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_statementline_statement_id"))
-        batch_op.drop_index(batch_op.f("ix_statementline_payment_due_id"))
-
-    op.drop_table("statementline")
     with op.batch_alter_table("statementfile", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_statementfile_digest"))
+        batch_op.drop_index(batch_op.f("ix_statementfile_created_by"))
 
     op.drop_table("statementfile")
     with op.batch_alter_table("signinlink", schema=None) as batch_op:
@@ -754,11 +781,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_apikey_person_id"))
 
     op.drop_table("apikey")
-    with op.batch_alter_table("statement", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_statement_digest"))
-        batch_op.drop_index(batch_op.f("ix_statement_bank_account_id"))
-
-    op.drop_table("statement")
     with op.batch_alter_table("posting", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_posting_loan_account_id"))
         batch_op.drop_index(batch_op.f("ix_posting_ledger_entry_id"))
