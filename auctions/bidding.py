@@ -1,4 +1,6 @@
-"""What all formats share: terms, who may bid up to what, time, pause, end. A format says who leads and what comes next."""
+"""What all formats share: terms, who may bid up to what, time, pause, end. A format says who leads and what comes
+next.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,7 +60,9 @@ class Bidder:
     barred: bool = False
     maximum_minor: int = 0
     offered_minor: int = 0  # his highest bid that everybody has seen
-    offered_order: int = 0  # its place among all bids of the auction; at equal amounts the later one had the better right
+    offered_order: int = (
+        0  # its place among all bids of the auction; at equal amounts the later one had the better right
+    )
 
 
 @dataclass(slots=True)
@@ -86,16 +90,20 @@ class Position:
     """What one bidder may see about himself besides the standing."""
 
     bidder: int
-    state: str  # "leading", "outbid", "none" (has not bid); after the close "won" or "lost"
+    state: str  # "leading", "outbid", "none" (has not bid); after the close "won", "lost", or "none" again
     barred: bool
-    minimum_minor: int  # his own least next bid: a priority buyer may equal the standing, a leader must exceed his maximum
+    minimum_minor: (
+        int  # his own least next bid: a priority buyer may equal the standing, a leader must exceed his maximum
+    )
     maximum_minor: int | None  # the most he is bound to or lets the system bid; None: has not bid
     limit_minor: int
     priority_rank: int | None
 
 
 class Auction:
-    """State of one auction: `decide` reads, `apply` changes. Made by `formats.start`; `Fold` is the only one to drive it."""
+    """State of one auction: `decide` reads, `apply` changes. Made by `formats.start`; `Fold` is the only one to drive
+    it.
+    """
 
     __slots__ = (
         "bidders",
@@ -171,7 +179,9 @@ class Auction:
         return Phase.OPEN if self.opened else Phase.UPCOMING
 
     def due_at_ms(self) -> int | None:
-        """Return the next instant at which a timer has something to do (Tick before the opening, else Close), or None."""
+        """Return the next instant at which a timer has something to do (Tick before the opening, else Close), or
+        None.
+        """
         if self.stopped:
             return None
         return self.closes_at_ms + self.terms.ruleset.timing.grace_ms if self.opened else self.opens_at_ms

@@ -2,29 +2,41 @@
 
 An entry has two texts, both canonical JSON (UTF-8, no spaces, this order of names, written once and kept as written):
 
-    public   {"auction":7,"sequence":42,"at_ms":1764000000000,"events":[{"type":"bid","bidder":3,"amount_minor":90000000}]}
+    public   {"auction":7,"sequence":42,"at_ms":1764000000000,"events":[{"type":"bid","bidder":3,"amount_minor":900}]}
     private  {"salt":"<32 hex digits>","events":[...],"command":{"type":"place_bid","id":"...","party_id":812,...}}
 
     commitment = SHA-256(private)          the salt keeps anybody from guessing what is behind it
     hash       = SHA-256(hash of the entry before (32 bytes; of the first: zeros) + public + commitment (32 bytes))
 
-So whoever has the public texts, the commitments and the hashes can recompute the chain, and a private text that is shown
-later cannot have been changed. `at_ms` never runs backwards along the numbers. When a bid arrived before the instant of the
-entry before it (it had waited on another node), its public text also says `"arrived_ms"`, after `at_ms`: arrival decides
-whether it was in time, the number who was first.
+So whoever has the public texts, the commitments and the hashes can recompute the chain, and a private text that is
+shown later cannot have been changed. `at_ms` never runs backwards along the numbers. When a bid arrived before the
+instant of the entry before it (it had waited on another node), its public text also says `"arrived_ms"`, after `at_ms`:
+arrival decides whether it was in time, the number who was first.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
 from auctions.bidding import Auction
 from auctions.formats import start
-from auctions.messages import ID, Bid, Command, Create, Created, Event, PlaceBid, SetProxy, StopProxy, read_event
+from auctions.messages import (
+    BIDDER_COMMANDS,
+    ID,
+    TIMER_COMMANDS,
+    Command,
+    Create,
+    Created,
+    Event,
+    ReserveSet,
+    read_event,
+)
+from auctions.rulesets import RulesetFault
 
 ZERO_HASH = bytes(32)
+DIGEST = 2**64 - 1  # the lower bits of an answer's record
+is_id = ID.fullmatch
 SALT_DIGITS = 32  # hex digits; take them for a whole batch in one call: secrets.token_hex(16 * n)
 
 
@@ -49,6 +61,8 @@ class Entry:
     previous: bytes  # hash of the entry before
     hash: bytes
     events: tuple[Event, ...]  # public ones first
+    scope: int  # whose command id it is, see messages.py
+    command_id: str  # "" for a timer's command
 
     def commitment(self) -> bytes:
         return sha256(self.private.encode()).digest()
@@ -84,7 +98,9 @@ Answer: TypeAlias = Entry | Answered | KeyReused | NothingToDo | Busy
 
 
 class Fold:
-    """An auction as its journal has made it: `take` makes the next entry, `follow` applies one that was made elsewhere."""
+    """An auction as its journal has made it: `take` makes the next entry, `follow` applies one that was made
+    elsewhere.
+    """
 
     __slots__ = ("_answers", "_auction", "at_ms", "auction_id", "hash", "sequence")
 
@@ -117,15 +133,119 @@ class Fold:
             at_ms: when the command arrived (the clock at the turn, less the time it waited).
             salt: SALT_DIGITS hex digits that nobody can guess, another for each entry.
         Returns: the entry, already applied here and not yet kept anywhere; or why there is none.
-        Raises: NoAuction, when there is no auction yet and the command is not `Create`; ValueError, for an id that is not one.
+        Raises: NoAuction, when there is no auction yet and the command is not `Create`; ValueError, for an id that is
+        not one.
         """
-        raise NotImplementedError
+        text = command.text()
+        command_id = command.id
+        scope = command.scope
+        if command_id:
+            answers = self._answers.get(scope)
+            if answers is not None and (found := answers.get(command_id)) is not None:
+                first = found >> 64
+                return Answered(first) if found & DIGEST == hash(text) & DIGEST else KeyReused(first)
+            if not is_id(command_id):
+                raise ValueError("an id has 1 to 64 letters, digits, dots, hyphens or underscores")
+        elif not isinstance(command, TIMER_COMMANDS):
+            raise ValueError("only a timer's command has no id")
+        auction = self._auction
+        arrived_ms = at_ms
+        if at_ms < self.at_ms:
+            at_ms = self.at_ms  # time never runs backwards
+        events: tuple[Event, ...]
+        if auction is None:
+            events = self._decide_create(command)
+            auction = start(events[0].terms)  # type: ignore[union-attr]  # _decide_create returns Created first
+        else:
+            if auction.closed and isinstance(command, BIDDER_COMMANDS) and arrived_ms < auction.closes_at_ms:
+                return Busy()  # it waited longer than the grace; to say "too late" of what came in time would be untrue
+            events = auction.decide(command, arrived_ms, at_ms)
+            if not events:
+                return NothingToDo(auction.due_at_ms())
+        sequence = self.sequence + 1
+        arrived = "" if at_ms == arrived_ms else f'"arrived_ms":{arrived_ms},'
+        public = ",".join([event.text() for event in events if event.public])
+        private = ",".join([event.text() for event in events if not event.public])
+        public = f'{{"auction":{self.auction_id},"sequence":{sequence},"at_ms":{at_ms},{arrived}"events":[{public}]}}'
+        private = f'{{"salt":"{salt}","events":[{private}],"command":{text}}}'
+        previous = self.hash
+        chained = sha256(previous + public.encode() + sha256(private.encode()).digest()).digest()
+        for event in events:
+            auction.apply(event, at_ms)
+        self._auction = auction
+        self.sequence, self.at_ms, self.hash = sequence, at_ms, chained
+        if command_id:
+            self._remember(scope, command_id, text)
+        return Entry(
+            self.auction_id, sequence, at_ms, arrived_ms, public, private, previous, chained, events, scope, command_id
+        )
+
+    def _decide_create(self, command: Command) -> tuple[Event, ...]:
+        if not isinstance(command, Create):
+            raise NoAuction(self.auction_id)
+        terms = command.terms
+        if terms.auction_id != self.auction_id:
+            raise ValueError(f"terms of auction {terms.auction_id} for auction {self.auction_id}")
+        if terms.reserve != "hidden":
+            return (Created(terms),)
+        if terms.reserve_minor is None:
+            raise RulesetFault("reserve_missing", "reserve_minor", "A hidden reserve needs an amount.")
+        return (Created(terms), ReserveSet(terms.reserve_minor))
+
+    def _remember(self, scope: int, command_id: str, text: str) -> None:
+        answers = self._answers.get(scope)
+        if answers is None:
+            answers = self._answers[scope] = {}
+        # `hash` differs from process to process, and so do these digests: they are made again from the journal.
+        answers[command_id] = self.sequence << 64 | hash(text) & DIGEST
 
     def follow(self, entry: Entry) -> None:
-        """Apply `entry`, made elsewhere. Raises JournalBroken, when it is not the next one or its hash is wrong."""
-        raise NotImplementedError
+        """Apply `entry`, made elsewhere. Raises JournalBroken, when it is not the next one or its hash is wrong.
+
+        After an exception the fold may have changed in part; throw it away.
+        """
+        if entry.auction_id != self.auction_id or entry.sequence != self.sequence + 1 or entry.at_ms < self.at_ms:
+            raise JournalBroken(f"auction {self.auction_id}: entry {entry.sequence} does not follow {self.sequence}")
+        chained = sha256(self.hash + entry.public.encode() + entry.commitment()).digest()
+        if entry.previous != self.hash or entry.hash != chained:
+            raise JournalBroken(f"auction {self.auction_id}: the hash of entry {entry.sequence} is wrong")
+        auction = self._auction
+        if auction is None:
+            created = entry.events[0]
+            if not isinstance(created, Created):
+                raise JournalBroken(f"auction {self.auction_id}: entry 1 does not create it")
+            auction = self._auction = start(created.terms)
+        for event in entry.events:
+            auction.apply(event, entry.at_ms)
+        self.sequence, self.at_ms, self.hash = entry.sequence, entry.at_ms, chained
+        if entry.command_id:
+            self._remember(entry.scope, entry.command_id, _command_text(entry.private))
 
 
 def read_entry(public: str, private: str, previous: bytes, hash: bytes) -> Entry:
     """Rebuild an entry from its two texts, as kept. The hash is not checked here but by `Fold.follow`."""
-    raise NotImplementedError
+    shown = json.loads(public)
+    hidden = json.loads(private)
+    events = tuple([read_event(one) for one in shown["events"]] + [read_event(one) for one in hidden["events"]])
+    at_ms = shown["at_ms"]
+    arrived_ms = shown.get("arrived_ms", at_ms)
+    command = hidden["command"]
+    scope = -command["by"] if "by" in command else command.get("party_id", 0)
+    return Entry(
+        shown["auction"],
+        shown["sequence"],
+        at_ms,
+        arrived_ms,
+        public,
+        private,
+        previous,
+        hash,
+        events,
+        scope,
+        command.get("id", ""),
+    )
+
+
+def _command_text(private: str) -> str:
+    """Return the command's text within a private text; what stands before it is numbers and fixed words only."""
+    return private[private.index(',"command":') + len(',"command":') : -1]

@@ -1,13 +1,14 @@
 """What may be asked of an auction (commands) and what then happens (events).
 
-Everywhere in `auctions`: instants are whole milliseconds since the Unix epoch, in UTC, named `_ms`; money is whole minor
-units of the auction's currency, named `_minor`. `party_id` is a positive number of the marketplace and private; `bidder` is
-the number 1, 2, 3 ... that a party got in this auction when it was admitted, and the only name that others see.
+Everywhere in `auctions`: instants are whole milliseconds since the Unix epoch, in UTC, named `_ms`; money is whole
+minor units of the auction's currency, named `_minor`. `party_id` is a positive number of the marketplace and private;
+`bidder` is the number 1, 2, 3 ... that a party got in this auction when it was admitted, and the only name that
+others see.
 
-Each command and event can write itself as JSON text (`text`). The values on the way of a bid are numbers, checked ids and
-fixed words, which need no escaping, so an f-string is enough and fast; free text goes through `json.dumps`. None of the
-classes is frozen: they are made hundreds of thousands of times a second, and a frozen one costs three times as much. Nobody
-changes one after it was made.
+Each command and event can write itself as JSON text (`text`). The values on the way of a bid are numbers, checked ids
+and fixed words, which need no escaping, so an f-string is enough and fast; free text goes through `json.dumps`. None
+of the classes is frozen: they are made hundreds of thousands of times a second, and a frozen one costs three times as
+much. Nobody changes one after it was made.
 """
 
 import json
@@ -26,9 +27,9 @@ Facts: TypeAlias = dict[str, int]
 
 # --- Commands -------------------------------------------------------------------------------------------------------
 #
-# A command with an `id` is answered once: the same id with the same content gets the first answer. Ids of parties live in
-# a space of their own for each party (`scope` is the party id); ids of the platform's own people and jobs in one for each
-# `by` (`scope` is its negative), so nobody can use up the id of somebody else.
+# A command with an `id` is answered once: the same id with the same content gets the first answer. Ids of parties
+# live in a space of their own for each party (`scope` is the party id); ids of the platform's own people and jobs in
+# one for each `by` (`scope` is its negative), so nobody can use up the id of somebody else.
 
 
 @dataclass(slots=True)
@@ -231,7 +232,8 @@ class Tick:
 
 @dataclass(slots=True)
 class Close:
-    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or, if it is far too late, apply the outage rule.
+    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or, if it is far too late, apply the
+    outage rule.
 
     `down_since_ms`: since when no node was up, where that is known (None: it is not).
     """
@@ -249,8 +251,8 @@ class Close:
 class Disturbed:
     """Bidders could not reach us, and the end is near: extend it.
 
-    `cause` is "busy" (somebody was answered so) or "outage" (no node was up since `since_ms`, and the end has not come yet;
-    then the ruleset's outage rule decides). Asks for nothing when the end is not near.
+    `cause` is "busy" (somebody was answered so) or "outage" (no node was up since `since_ms`, and the end has not
+    come yet; then the ruleset's outage rule decides). Asks for nothing when the end is not near.
     """
 
     id: ClassVar[str] = ""
@@ -318,7 +320,9 @@ class Opened:
 
 @dataclass(slots=True)
 class Bid:
-    """`bidder` bid `amount_minor`. The last `Bid` or `AutoBid` of an entry is the standing after it: amount and leader."""
+    """`bidder` bid `amount_minor`. The last `Bid` or `AutoBid` of an entry is the standing after it: amount and
+    leader.
+    """
 
     public: ClassVar[bool] = True
     bidder: int
@@ -402,9 +406,9 @@ class Withdrawn:
 class Closed:
     """The outcome, for ever. `result`: "sold", "unsold" (nobody bid) or "reserve_not_met".
 
-    `closed_at_ms` is the end of bidding as it was announced, not the later instant at which it was decided. `bidder` and
-    `price_minor` are the standing at the end (None when nobody bid); only when `result` is "sold" is that the hammer.
-    `runner_up` has bid `runner_up_minor`, the most of all others who are not barred.
+    `closed_at_ms` is the end of bidding as it was announced, not the later instant at which it was decided. `bidder`
+    and `price_minor` are the standing at the end (None when nobody bid); only when `result` is "sold" is that the
+    hammer. `runner_up` has bid `runner_up_minor`, the most of all others who are not barred.
     """
 
     public: ClassVar[bool] = True
@@ -505,8 +509,8 @@ Event: TypeAlias = (
     | Refused
 )
 
-# Every code with the facts that it brings, all whole numbers. `amount_minor` is what was asked for (the maximum, when that
-# was the fault).
+# Every code with the facts that it brings, all whole numbers. `amount_minor` is what was asked for (the maximum, when
+# that was the fault).
 REFUSALS: dict[str, tuple[str, ...]] = {
     "not_admitted": (),
     "barred": (),
@@ -519,7 +523,13 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "proxy_binding": ("maximum_minor",),  # the ruleset lets nobody take back a maximum
     "no_proxy": (),  # nothing to stop
     "below_minimum": ("amount_minor", "minimum_minor"),
-    "not_a_step": ("amount_minor", "opening_minor", "step_minor", "lower_minor", "upper_minor"),  # two nearest that would do
+    "not_a_step": (
+        "amount_minor",
+        "opening_minor",
+        "step_minor",
+        "lower_minor",
+        "upper_minor",
+    ),  # two nearest that would do
     "maximum_below_amount": ("amount_minor", "maximum_minor"),
     "not_above_maximum": ("amount_minor", "maximum_minor"),  # his own, while he leads
     "above_limit": ("amount_minor", "limit_minor"),
@@ -557,7 +567,9 @@ EVENTS: dict[str, Callable[..., Event]] = {
 
 
 def read_event(data: dict[str, Any]) -> Event:
-    """Make an event of its JSON object, as `text` wrote it. Raises ValueError for a type that this release does not know."""
+    """Make an event of its JSON object, as `text` wrote it. Raises ValueError for a type that this release does not
+    know.
+    """
     kind = data.pop("type")
     if kind == "created":
         return Created(read_terms(data["terms"]))

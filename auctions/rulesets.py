@@ -1,8 +1,8 @@
 """Rulesets: numbers, tables and switches under a name and a version; and the terms of one auction under one of them.
 
-A ruleset is read from TOML text (`parse_ruleset`); docs are the comments in rulesets/*.toml. It is checked when it is built:
-what the format cannot honour is refused with a code and a sentence. The terms of an auction carry the whole ruleset as data
-into the first entry of its journal, so a later change of the file changes no auction that has begun.
+A ruleset is read from TOML text (`parse_ruleset`); docs are the comments in rulesets/*.toml. It is checked when it is
+built: what the format cannot honour is refused with a code and a sentence. The terms of an auction carry the whole
+ruleset as data into the first entry of its journal, so a later change of the file changes no auction that has begun.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ LONGEST_MS = 3_660 * DAY_MS
 
 
 class RulesetFault(ValueError):
-    """A ruleset, or the terms of an auction, cannot be honoured. `code` is stable; the text is a sentence for people."""
+    """A ruleset, or the terms of an auction, cannot be honoured. `code` is stable; the text is a sentence for
+    people.
+    """
 
     def __init__(self, code: str, where: str, sentence: str) -> None:
         super().__init__(f"{where}: {sentence}")
@@ -42,9 +44,9 @@ class RulesetFault(ValueError):
 class Increments:
     """By how much a bid must rise over a price.
 
-    kind: "listing": the creditor (the court) sets one step for the lot. "table": by the band in which the price lies; rows
-    are (from this price on, increment), both minor units, the first from 0. "share": `share_bp` of the price, rounded up.
-    whole_steps: a bid must be the opening plus a whole multiple of the step.
+    kind: "listing": the creditor (the court) sets one step for the lot. "table": by the band in which the price lies;
+    rows are (from this price on, increment), both minor units, the first from 0. "share": `share_bp` of the price,
+    rounded up. whole_steps: a bid must be the opening plus a whole multiple of the step.
     """
 
     kind: Literal["listing", "table", "share"]
@@ -73,9 +75,9 @@ class Increments:
 class Bidding:
     """Switches of an English auction.
 
-    proxy: "off"; "optional": a bid is as it is, and a maximum may stand beside it; "always": every bid is a maximum (eBay).
-    reserve: what the creditor may choose: "none", "open", "hidden", or "opening": the reserve is the opening price itself.
-    leader_may_raise: may the leader bid against himself (a higher maximum is always allowed).
+    proxy: "off"; "optional": a bid is as it is, and a maximum may stand beside it; "always": every bid is a maximum
+    (eBay). reserve: what the creditor may choose: "none", "open", "hidden", or "opening": the reserve is the opening
+    price itself. leader_may_raise: may the leader bid against himself (a higher maximum is always allowed).
     """
 
     increments: Increments
@@ -100,8 +102,8 @@ class Bidding:
 class SoftClose:
     """A bid in the last `window_ms` moves the end.
 
-    anchor: "from_bid": to the bid's arrival plus `extension_ms`; "from_end": to the old end plus `extension_ms`. Never back.
-    At most `most_extensions` times, and not past the first end plus `hard_end_ms` (None: no cap).
+    anchor: "from_bid": to the bid's arrival plus `extension_ms`; "from_end": to the old end plus `extension_ms`.
+    Never back. At most `most_extensions` times, and not past the first end plus `hard_end_ms` (None: no cap).
     """
 
     window_ms: int
@@ -115,7 +117,9 @@ class SoftClose:
             if not 1 <= getattr(self, name) <= DAY_MS:
                 raise RulesetFault("out_of_range", f"soft_close.{name}", "It must be from 1 ms to one day.")
         if self.most_extensions is not None and self.hard_end_ms is not None:
-            raise RulesetFault("two_caps", "soft_close", "Cap the extensions by a number or by a hard end, not by both.")
+            raise RulesetFault(
+                "two_caps", "soft_close", "Cap the extensions by a number or by a hard end, not by both."
+            )
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,9 @@ class Timing:
     """grace_ms: a close is decided this long after the end, so that what arrived in time is decided before it.
 
     resume_least_ms: left at least when a pause inside the extension window ends, and after a disturbance near the end.
-    outage: what happens when the platform was down as the auction should have closed. "extend": the end moves to the return
-    plus resume_least_ms; "reschedule": the auction stands paused until the operator gives new times; "close_as_of": it closes as
-    of its end. A close that comes more than outage_after_ms late shows an outage.
+    outage: what happens when the platform was down as the auction should have closed. "extend": the end moves to the
+    return plus resume_least_ms; "reschedule": the auction stands paused until the operator gives new times;
+    "close_as_of": it closes as of its end. A close that comes more than outage_after_ms late shows an outage.
     countdown_ms: the first bid starts a clock of this length; until then the auction is open to its listed end.
     """
 
@@ -137,7 +141,9 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not 1_000 <= self.grace_ms <= MINUTE_MS:
-            raise RulesetFault("out_of_range", "timing.grace_ms", "The grace covers the queue's bound: 1000 to 60000 ms.")
+            raise RulesetFault(
+                "out_of_range", "timing.grace_ms", "The grace covers the queue's bound: 1000 to 60000 ms."
+            )
         if self.outage_after_ms < 1_000:
             raise RulesetFault("out_of_range", "timing.outage_after_ms", "A close may always be a second late.")
 
@@ -151,13 +157,17 @@ class SecondAuction:
     notice_days: Mapping[str, int]
 
     def least_opening_minor(self, previous_minor: int) -> int:
-        """Return the lowest opening price after one of `previous_minor`; a part of a minor unit counts as a whole one."""
+        """Return the lowest opening price after one of `previous_minor`; a part of a minor unit counts as a whole
+        one.
+        """
         return -(-previous_minor * (10_000 - self.cut_most_bp) // 10_000)
 
 
 @dataclass(frozen=True)
 class SellOff:
-    """After the second failure: at the failed opening price, for `period_days`; the first bid starts `countdown_hours`."""
+    """After the second failure: at the failed opening price, for `period_days`; the first bid starts
+    `countdown_hours`.
+    """
 
     notice_within_days: int
     period_days: int
@@ -178,8 +188,8 @@ class Default:
 class Listing:
     """What the ruleset asks of a lot before and after the bidding; carried here, checked by `market`. None: no rule.
 
-    Shares are basis points: the deposit's of the opening, the opening's of the appraisal. Notice days by kind of collateral:
-    "movable", "real_estate", "other_right".
+    Shares are basis points: the deposit's of the opening, the opening's of the appraisal. Notice days by kind of
+    collateral: "movable", "real_estate", "other_right".
     """
 
     least_duration_ms: int | None = None
@@ -197,7 +207,9 @@ class Listing:
     runner_up_award: bool = False
 
     def least_opening_minor(self, appraisal_minor: int) -> int:
-        """Return the lowest opening price for an appraisal of `appraisal_minor`; a part of a minor unit counts as a whole."""
+        """Return the lowest opening price for an appraisal of `appraisal_minor`; a part of a minor unit counts as a
+        whole.
+        """
         return -(-appraisal_minor * (self.opening_least_bp or 0) // 10_000)
 
 
@@ -229,7 +241,8 @@ class Ruleset:
 
     def data(self) -> dict[str, Any]:
         """Return the ruleset as plain data, of the same shape as the TOML; `read_ruleset` makes it again."""
-        return _plain(self)
+        data: dict[str, Any] = _plain(self)
+        return data
 
 
 def parse_ruleset(text: str) -> Ruleset:
@@ -285,7 +298,9 @@ class Terms:
                 raise RulesetFault(code, where, sentence)
 
         need(self.auction_id > 0, "out_of_range", "auction_id", "It counts from 1.")
-        need(bool(CURRENCY.fullmatch(self.currency)), "currency_format", "currency", "Use the three letters of ISO 4217.")
+        need(
+            bool(CURRENCY.fullmatch(self.currency)), "currency_format", "currency", "Use the three letters of ISO 4217."
+        )
         need(bool(SHA256.fullmatch(self.lot_sha256)), "hash_format", "lot_sha256", "Use 64 small hex digits.")
         need(self.opening_minor > 0, "out_of_range", "opening_minor", "The opening price must be above zero.")
         need(
@@ -302,7 +317,12 @@ class Terms:
             f"Under {self.ruleset.name} bidding lasts at least {(least_ms or 0) / 3_600_000:g} hours.",
         )
         if rules.increments.kind == "listing":
-            need(self.step_minor is not None and self.step_minor > 0, "step_missing", "step_minor", "Set a step above zero.")
+            need(
+                self.step_minor is not None and self.step_minor > 0,
+                "step_missing",
+                "step_minor",
+                "Set a step above zero.",
+            )
         else:
             need(self.step_minor is None, "step_given", "step_minor", "The ruleset's own table sets the increments.")
         if self.reserve == "none":
