@@ -135,28 +135,27 @@ STATUSES = (
 )  # fmt: skip
 
 
-def tape_csv(random: Random, *, rows: int, prefix: str, year: int, chinese: bool = False, scale: int = 1) -> bytes:
+def tape_csv(random: Random, *, rows: int, prefix: str, year: int) -> bytes:
     """A tape of a lender's overdue book as CSV, UTF-8: `rows` loans, mostly late, amounts to the cent.
 
     Every row adds up as a lender's books do: paid_total is principal, interest and late fees together, and
-    the balance is what was lent less the principal repaid (nothing, once charged off).  `scale` multiplies
-    the amounts; `year` is the year of origination.
+    the balance is what was lent less the principal repaid (nothing, once charged off).  `year`
+    is the year of origination.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(TAPE_COLUMNS)
-    states = STATES_CN if chinese else STATES_US
     for number in range(1, rows + 1):
-        writer.writerow(_loan(random, f"{prefix}-{number:05d}", states, year, scale))
+        writer.writerow(_loan(random, f"{prefix}-{number:05d}", year))
     return out.getvalue().encode()
 
 
-def _loan(random: Random, loan_id: str, states: Sequence[tuple[str, int]], year: int, scale: int) -> list[str]:
+def _loan(random: Random, loan_id: str, year: int) -> list[str]:
     grade, _, base = random.choices(GRADES, [weight for _, weight, _ in GRADES])[0]
     sub = random.randint(1, 5)
     rate = Decimal(f"{base + 0.7 * (sub - 3) + random.uniform(-0.2, 0.2):.2f}")
     term = random.choices((36, 60), (7, 3))[0]
-    amount = Decimal(min(40_000, max(1_000, round(random.lognormvariate(9.4, 0.68) / 25) * 25)) * scale)
+    amount = Decimal(min(40_000, max(1_000, round(random.lognormvariate(9.4, 0.68) / 25) * 25)))
     monthly = rate / 1200
     instalment = (amount * monthly / (1 - (1 + monthly) ** -term)).quantize(Decimal("0.01"))
     status = _drawn(random, STATUSES)
@@ -169,14 +168,65 @@ def _loan(random: Random, loan_id: str, states: Sequence[tuple[str, int]], year:
     fees = (instalment / 20).quantize(cents) if late and random.random() < 0.4 else Decimal(0)
     if status == "Charged Off":
         balance = Decimal(0)
-    income = round(random.lognormvariate(11.0, 0.5) / 500) * 500 * scale
+    income = round(random.lognormvariate(11.0, 0.5) / 500) * 500
     month = random.choice(_MONTHS)
     return [
-        loan_id, _drawn(random, states), str(income), f"{random.uniform(2, 38):.2f}", _drawn(random, PURPOSES),
+        loan_id, _drawn(random, STATES_US), str(income), f"{random.uniform(2, 38):.2f}", _drawn(random, PURPOSES),
         random.choices(("individual", "joint"), (85, 15))[0], str(amount), str(term), str(rate), str(instalment), grade,
         f"{grade}{sub}", f"{month}-{year % 100:02d}", status, str(balance), str(principal + interest + fees),
         str(principal), str(interest), str(fees),
     ]  # fmt: skip
+
+
+BOOK_COLUMNS = (
+    "loan_id", "borrower_id", "currency", "principal", "interest_due", "fees_due", "legal_balance", "dpd", "product",
+    "region", "rate_percent", "originated_on", "loan_amount", "term_months", "legal_stage", "secured", "guarantor",
+    "five_tier_class",
+)  # fmt: skip
+_PRODUCTS = (
+    ("credit card", 34), ("consumer loan", 33), ("small business loan", 18), ("car loan", 9),
+    ("home improvement loan", 6),
+)  # fmt: skip
+_DAYS_PAST_DUE = ((1, 30, 6), (31, 90, 16), (91, 180, 22), (181, 360, 30), (361, 900, 20), (901, 1_900, 6))
+_LEGAL_STAGES = (
+    ("not sued", 52),
+    ("in suit", 12),
+    ("judged", 15),
+    ("in enforcement", 11),
+    ("terminated enforcement", 10),
+)
+
+
+def book_csv(random: Random, *, rows: int, prefix: str, cutoff_on: date) -> bytes:
+    """A Chinese creditor's overdue book as CSV in Clearlot's own layout: yuan, as it stands on the cut-off day.
+
+    The legal balance of each row is its principal, interest and fees; every tenth borrower has two accounts.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(BOOK_COLUMNS)
+    borrower = 0
+    for number in range(1, rows + 1):
+        borrower += 0 if number > 1 and random.random() < 0.1 else 1
+        product = _drawn(random, _PRODUCTS)
+        first, last, _ = random.choices(_DAYS_PAST_DUE, [weight for *_, weight in _DAYS_PAST_DUE])[0]
+        dpd = random.randint(first, last)
+        lent = max(2_000, round(random.lognormvariate(10.6 if "business" in product else 9.9, 0.8) / 100) * 100)
+        rate_bp = random.randint(435, 1_800)
+        principal = lent * 100 * random.randint(25, 98) // 100
+        interest = principal * rate_bp * dpd // 10_000 // 365
+        fees = principal * random.choice((0, 0, 1, 2)) // 100
+        stage = _drawn(random, _LEGAL_STAGES) if dpd > 120 else "not sued"
+        tier = "loss" if dpd > 360 else "doubtful" if dpd > 180 else "substandard" if dpd > 90 else "special mention"
+        amounts = [amount_text(amount, "CNY") for amount in (principal, interest, fees, principal + interest + fees)]
+        originated_on = cutoff_on - timedelta(days=dpd + random.randint(90, 1_400))
+        writer.writerow([
+            f"{prefix}-{number:05d}", f"{prefix}-B{borrower:05d}", "CNY", *amounts, dpd, product,
+            _drawn(random, STATES_CN), f"{rate_bp // 100}.{rate_bp % 100:02d}", originated_on, f"{lent}.00",
+            random.choice((12, 24, 36, 36, 60)), stage, random.choices(("no", "yes"), (9, 1))[0],
+            random.choices(("no", "yes"), (8, 2))[0], tier,
+        ])  # fmt: skip
+    return out.getvalue().encode()
 
 
 def _drawn(random: Random, choices: Sequence[tuple[str, int]]) -> str:
