@@ -43,8 +43,8 @@ MOVES: dict[Status, set[Status]] = {
     Status.APPROVED: {Status.PUBLISHED, Status.DRAFT},
     Status.PUBLISHED: {Status.SOLD, Status.UNSOLD, Status.WITHDRAWN},
     Status.SOLD: {Status.SETTLED, Status.DEFAULTED},
-    Status.UNSOLD: {Status.PUBLISHED, Status.WITHDRAWN},  # listed again, under new terms
-    Status.DEFAULTED: {Status.PUBLISHED, Status.WITHDRAWN},
+    Status.UNSOLD: {Status.SUBMITTED, Status.WITHDRAWN},  # offered again, under new terms
+    Status.DEFAULTED: {Status.SUBMITTED, Status.WITHDRAWN},
     Status.SETTLED: set(),
     Status.WITHDRAWN: set(),
 }
@@ -58,8 +58,7 @@ BOUND = (
     Status.DEFAULTED,
     Status.SETTLED,
 )
-# Seen by everybody.
-PUBLIC = (Status.PUBLISHED, Status.SOLD, Status.UNSOLD, Status.DEFAULTED, Status.SETTLED)
+TERMS_OPEN = (Status.DRAFT, Status.UNSOLD, Status.DEFAULTED)  # in these the terms of the next auction may be set
 
 
 def move(status: str, to: Status) -> Status:
@@ -244,7 +243,7 @@ def checks(
         last_day = previous.closed_at + timedelta(days=second.within_days)
         check(
             "second_too_late", "opens_at", terms.opens_at <= last_day, "second_within",
-            found=terms.opens_at.isoformat(), expected=f"by {last_day.isoformat()}", days=second.within_days,
+            found=f"{terms.opens_at:%Y-%m-%d}", expected=f"{last_day:%Y-%m-%d}", days=second.within_days,
         )  # fmt: skip
     elif listing.opening_least_bp is not None:
         _check_opening(check, terms, listing.opening_least_bp, currency, previous)
@@ -254,9 +253,8 @@ def checks(
         check(
             "deposit_share", "deposit", low <= terms.deposit_minor <= high, "deposit",
             found=_share_text(terms.deposit_minor, terms.opening_minor),
-            expected=f"{least_bp / 100:g}% to {most_bp / 100:g}% of the opening",
-            share=_share_text(terms.deposit_minor, terms.opening_minor), low_minor=low, high_minor=high,
-            least_bp=least_bp, most_bp=most_bp,
+            expected=f"{least_bp / 100:g}%–{most_bp / 100:g}%",
+            low_minor=low, high_minor=high,
         )  # fmt: skip
     notice_days = dict(second.notice_days if is_second and second else listing.notice_days)
     if days := notice_days.get(KINDS[kind]):
@@ -264,16 +262,16 @@ def checks(
         given = max(timedelta(0), terms.opens_at - at)
         check(
             "notice_short", "opens_at", terms.opens_at >= first, "second_notice" if is_second else "notice",
-            found=f"{given.days} days", expected=f"at least {days} days of notice", given=given.days, days=days,
+            found=str(given.days), expected=str(days),
         )  # fmt: skip
     elif terms.opens_at <= at:
-        check("opens_in_past", "opens_at", False, "", found=terms.opens_at.isoformat(), expected="an instant to come")
+        check("opens_in_past", "opens_at", False, "", found=f"{terms.opens_at:%Y-%m-%d %H:%M}", expected="")
     if listing.least_duration_ms is not None:
         hours = listing.least_duration_ms / 3_600_000
         lasts = (terms.closes_at - terms.opens_at) / timedelta(hours=1)
         check(
             "too_short", "closes_at", lasts >= hours, "duration",
-            found=f"{lasts:g} h", expected=f"at least {hours:g} h", lasts=f"{lasts:g}", hours=f"{hours:g}",
+            found=f"{lasts:g}", expected=f"{hours:g}",
         )  # fmt: skip
     if "opening" in ruleset.bidding.reserve:
         check(
@@ -287,16 +285,15 @@ def checks(
 def _check_opening(check: Any, terms: LotTerms, least_bp: int, currency: str, previous: Previous | None) -> None:
     appraisal = terms.appraisal_minor
     if appraisal is None:
-        check("appraisal_missing", "appraisal", False, "opening", found="", expected="an appraisal")
+        check("appraisal_missing", "appraisal", False, "opening", found="", expected="")
         return
     least = -(-appraisal * least_bp // BP)
     if previous is not None:  # a re-auction after a default: not dearer by rule than the auction that failed to be paid
         least = min(least, previous.opening_minor)
     check(
         "opening_low", "opening", terms.opening_minor >= least, "opening",
-        found=f"{_share_text(terms.opening_minor, appraisal)} of the appraisal",
-        expected=f"at least {least_bp / 100:g}% of the appraisal, {amount_text(least, currency)}",
-        share=_share_text(terms.opening_minor, appraisal), least_minor=least, least_bp=least_bp,
+        found=_share_text(terms.opening_minor, appraisal),
+        expected=f"{least_bp / 100:g}%", least_minor=least,
     )  # fmt: skip
 
 
@@ -376,6 +373,28 @@ def freeze(
 def canonical(data: Mapping[str, Any]) -> bytes:
     """The one way in which frozen content becomes bytes: JSON, names sorted, no blanks, UTF-8."""
     return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+# --- taking part ------------------------------------------------------------------------------------------
+
+AGREEMENT = {
+    "en": (
+        "I take part under the rules, terms and content of this lot as frozen under the hash below. A bid that is "
+        "accepted binds me and cannot be withdrawn. If I win, I pay the balance by its due time; if I do not, my "
+        "deposit is used as the rules say and I may not bid on this lot again. The price includes everything known "
+        "and unknown about what is sold. I have no conflict of interest in this lot."
+    ),
+    "zh": (
+        "本人（单位）按下列哈希值所固定的标的内容、条件和竞价规则参加竞买。出价一经接受即具约束力，不可撤回。"
+        "如竞得，将按期支付剩余价款；悔拍的，保证金按规则使用，且不得再次参加本标的竞买。"
+        "成交价已包含标的一切已知和未知的情况。本人（单位）与本标的不存在利害关系。"
+    ),
+}
+
+
+def agreement_hash(frozen_hash: str) -> str:
+    """What a party agrees to, as one SHA-256 in hex: the text in both languages, and the frozen lot."""
+    return hashlib.sha256(canonical({"agreement": AGREEMENT, "lot_sha256": frozen_hash})).hexdigest()
 
 
 # --- rules in words ---------------------------------------------------------------------------------------
