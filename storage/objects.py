@@ -160,7 +160,7 @@ class Bucket:
         self, *, endpoint: str, access_key: str, secret_key: str, bucket: str, is_secure: bool, region: str
     ) -> None:
         self.bucket = bucket
-        self._client = Minio(
+        self.client = Minio(
             endpoint=endpoint,
             access_key=access_key,
             secret_key=secret_key,
@@ -177,7 +177,7 @@ class Bucket:
             kept = _copy(stream, file, limit_bytes)
             file.seek(0)
             if not self.exists(kept.digest):
-                self._client.put_object(
+                self.client.put_object(
                     bucket_name=self.bucket, object_name=kept.digest, data=file, length=kept.size_bytes
                 )
         return kept
@@ -187,7 +187,7 @@ class Bucket:
         with tempfile.TemporaryFile() as file:
             try:
                 with _answers():
-                    answer = self._client.get_object(bucket_name=self.bucket, object_name=_checked(digest))
+                    answer = self.client.get_object(bucket_name=self.bucket, object_name=_checked(digest))
                     try:
                         shutil.copyfileobj(answer, file, CHUNK_BYTES)
                     finally:
@@ -202,14 +202,14 @@ class Bucket:
     def exists(self, digest: str) -> bool:
         try:
             with _answers():
-                self._client.stat_object(bucket_name=self.bucket, object_name=_checked(digest))
+                self.client.stat_object(bucket_name=self.bucket, object_name=_checked(digest))
         except S3Error:
             return False
         return True
 
     def check(self) -> None:
         with _answers():
-            if not self._client.bucket_exists(bucket_name=self.bucket):
+            if not self.client.bucket_exists(bucket_name=self.bucket):
                 raise StoreUnavailable("objects_down")
 
 
