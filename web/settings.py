@@ -32,3 +32,8 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's address."""
         return self.database_url or f"sqlite:///{(self.data / 'clearlot.db').absolute()}"
+
+    @property
+    def objects(self) -> str:
+        """The object store's address."""
+        return self.objects_url or (self.data / "objects").absolute().as_uri()
