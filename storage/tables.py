@@ -165,14 +165,16 @@ class Tape(SQLModel, table=True):
     size: int = Field(sa_type=BigInteger)
     status: str = "received"  # received | reading | needs_mapping | faulty | kept | refused
     stage: str = ""  # progress: which stage, and rows done
+    attempt: int = 0  # counts the readers; an older one that wakes up finds that it is not its turn
     mapping: str = ""  # format known by name, or "saved:<mapping id>"
-    cutoff_on: date | None = None
+    cutoff_on: date
     currency: str = "USD"
     rows: int = 0
     rows_done: int = 0
     faults: int = 0
     faulty_rows: int = 0
-    report: dict[str, Any] = _json()  # scores, totals, faults by kind, refusal
+    report: dict[str, Any] = _json()  # header, samples, scores, totals, faults by kind
+    decision: dict[str, Any] | None = _json(nullable=True)  # to take it without its faulty rows: who, when, why
     faults_digest: str = ""  # all faults, CSV, in the object store
     created_by: int = _to("person.id", index=False)
     created_at: datetime = _at()
@@ -200,24 +202,25 @@ class LoanAccount(SQLModel, table=True):
     row: int  # of the tape, from 1
     loan_id: str  # the creditor's own number
     borrower_id: str = ""
-    status: str = "loading"  # not shown until the whole tape is kept; then market/accounts.Status
+    status: str = "overdue"  # market/accounts.Status; nothing of a tape is shown before the tape is `kept`
     currency: str
     cutoff_on: date
     principal_minor: int = _minor()
     interest_minor: int = _minor()
     fees_minor: int = _minor()
     balance_minor: int = _minor()  # legal balance
-    dpd: int
+    dpd: int | None = None  # days past due, the least that is known; None: the tape does not say
+    dpd_to: int | None = None  # the most: equal to `dpd` when exact; None: open, or not given
     bucket: str
     product: str = ""
     region: str = ""
     rate_bp: int = 0
     originated_on: date | None = None
-    facts: dict[str, Any] | None = _json(nullable=True)  # the other mapped fields
+    facts: dict[str, Any] | None = Field(default=None, sa_type=JSON, nullable=True)  # text: nothing searches in it
     owner_id: int | None = Field(default=None, sa_type=BIG)  # the buyer, once assigned
     __table_args__ = (
-        UniqueConstraint("tape_id", "loan_id"),
-        Index("ix_loanaccount_creditor_status", "creditor_id", "status"),
+        UniqueConstraint("creditor_id", "loan_id", "tape_id"),
+        Index("ix_loanaccount_tape_bucket", "tape_id", "bucket"),
     )
 
 
@@ -235,6 +238,7 @@ class Portfolio(SQLModel, table=True):
     balance_minor: int = _minor()
     strata: dict[str, Any] = _json()  # precomputed tables
     selection: dict[str, Any] = _json()  # the query that chose the accounts
+    content_hash: str = ""  # SHA-256 over its accounts in order (market/portfolios.content_hash)
     created_by: int = _to("person.id", index=False)
     created_at: datetime = _at()
 

@@ -103,19 +103,22 @@ def upgrade() -> None:
         sa.Column("interest_minor", sa.BigInteger(), nullable=False),
         sa.Column("fees_minor", sa.BigInteger(), nullable=False),
         sa.Column("balance_minor", sa.BigInteger(), nullable=False),
-        sa.Column("dpd", sa.Integer(), nullable=False),
+        sa.Column("dpd", sa.Integer(), nullable=True),
+        sa.Column("dpd_to", sa.Integer(), nullable=True),
         sa.Column("bucket", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("product", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("region", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("rate_bp", sa.Integer(), nullable=False),
         sa.Column("originated_on", sa.Date(), nullable=True),
-        sa.Column("facts", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=True),
+        sa.Column("facts", sa.JSON(), nullable=True),
         sa.Column("owner_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_loanaccount")),
-        sa.UniqueConstraint("tape_id", "loan_id", name=op.f("uq_loanaccount_tape_id_loan_id")),
+        sa.UniqueConstraint(
+            "creditor_id", "loan_id", "tape_id", name=op.f("uq_loanaccount_creditor_id_loan_id_tape_id")
+        ),
     )
     with op.batch_alter_table("loanaccount", schema=None) as batch_op:
-        batch_op.create_index("ix_loanaccount_creditor_status", ["creditor_id", "status"], unique=False)
+        batch_op.create_index("ix_loanaccount_tape_bucket", ["tape_id", "bucket"], unique=False)
 
     op.create_table(
         "outbox",
@@ -304,6 +307,7 @@ def upgrade() -> None:
         sa.Column(
             "selection", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=False
         ),
+        sa.Column("content_hash", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["created_by"], ["person.id"], name=op.f("fk_portfolio_created_by")),
@@ -368,14 +372,18 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("status", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("stage", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("mapping", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("cutoff_on", sa.Date(), nullable=True),
+        sa.Column("cutoff_on", sa.Date(), nullable=False),
         sa.Column("currency", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("rows", sa.Integer(), nullable=False),
         sa.Column("rows_done", sa.Integer(), nullable=False),
         sa.Column("faults", sa.Integer(), nullable=False),
         sa.Column("faulty_rows", sa.Integer(), nullable=False),
         sa.Column("report", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=False),
+        sa.Column(
+            "decision", sa.JSON().with_variant(postgresql.JSONB(astext_type=Text()), "postgresql"), nullable=True
+        ),
         sa.Column("faults_digest", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("created_by", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
@@ -812,7 +820,7 @@ def downgrade() -> None:
 
     op.drop_table("outbox")
     with op.batch_alter_table("loanaccount", schema=None) as batch_op:
-        batch_op.drop_index("ix_loanaccount_creditor_status")
+        batch_op.drop_index("ix_loanaccount_tape_bucket")
 
     op.drop_table("loanaccount")
     with op.batch_alter_table("ledgerentry", schema=None) as batch_op:
