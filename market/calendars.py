@@ -79,11 +79,16 @@ def business_days_between(start: date, end: date, calendar: str) -> int:
     return sum(is_business_day(start + timedelta(n), calendar) for n in range(1, (end - start).days + 1))
 
 
+def local_date(at: datetime, calendar: str) -> date:
+    """The day that it is at an instant where `calendar` counts."""
+    return at.astimezone(zone(calendar)).date()
+
+
 def due_at(hammer_at: datetime, days: int, calendar: str) -> datetime:
     """The instant by which a balance must have arrived: PAY_BY on the `days`-th business day after the hammer.
 
     The day of the hammer is a local date of the calendar's zone and does not count.
     """
     here = zone(calendar)
-    on = add_business_days(hammer_at.astimezone(here).date(), days, calendar)
+    on = add_business_days(local_date(hammer_at, calendar), days, calendar)
     return datetime.combine(on, PAY_BY, here).astimezone(UTC)

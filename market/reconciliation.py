@@ -25,7 +25,7 @@ LEAST_SCORE = 20
 
 
 def make_reference(prefix: str, number: int) -> str:
-    """The reference `CLxx-xxxx-xxx` of a number below REFERENCE_SPACE (drawn at random, kept unique by the database)."""
+    """The reference `CLxx-xxxx-xxx` of a number below REFERENCE_SPACE (drawn at random, unique in the tables)."""
     if prefix not in (IN, OUT) or not 0 <= number < REFERENCE_SPACE:
         raise ValueError(f"no reference for {prefix} {number}")
     body = ""

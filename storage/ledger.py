@@ -56,9 +56,7 @@ def post(session: Session, entries: Sequence[LedgerEntry], *, at: datetime) -> i
     return len(new)
 
 
-def post_spread(
-    session: Session, entry: LedgerEntry, spread: Mapping[str, Select[tuple[int, int]]], *, at: datetime
-) -> bool:
+def post_spread(session: Session, entry: LedgerEntry, spread: Mapping[str, Select[int, int]], *, at: datetime) -> bool:
     """Post one entry whose postings on some ledger accounts stand for many overdue accounts; return whether it is new.
 
     Args:

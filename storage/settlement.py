@@ -1,0 +1,639 @@
+"""After the close: deposits back, the sale, closing out, default. Each step in one transaction, once.
+
+Everybody who moves a lot's money takes the lot's row first, so that settling, completing and defaulting wait for each
+other; then the payments due. A bank line takes only its payment due, so that reading a statement never waits for bids.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, insert, update
+from sqlalchemy import select as select_rows
+from sqlmodel import Session, col, select
+
+from auctions.messages import Admit
+from auctions.rulesets import Default, Ruleset, read_ruleset
+from market import accounts, calendars, ledger, lots
+from market import settlement as rules
+from market.errors import Conflict, NotFound
+from market.fees import Fees
+from market.reconciliation import IN, OUT, REFERENCE_SPACE, make_reference
+from market.settlement import Parties, Plan, Status
+from storage import ledger as books
+from storage import outbox
+from storage.tables import (
+    Auction,
+    Collateral,
+    Entry,
+    LoanAccount,
+    Lot,
+    Participation,
+    Party,
+    PaymentDue,
+    Payout,
+    PortfolioAccount,
+    Sale,
+    SaleAccount,
+    SaleStep,
+    StatementLine,
+)
+
+GRACE_DAYS = 2  # business days after the due date in which a payment may still appear on a statement
+SALES_AT_ONCE = 20  # defaults in one transaction of the beat
+
+
+# --- deposits ---------------------------------------------------------------------------------------
+
+
+def ask_deposit(
+    session: Session,
+    *,
+    auction_id: int,
+    party_id: int,
+    amount_minor: int,
+    currency: str,
+    due_at: datetime,
+    at: datetime,
+) -> PaymentDue:
+    """Expect a deposit from a party for one auction, under a reference of its own; asked again, the first one stands.
+
+    When it has arrived in full, it is held for that auction and the party is admitted through the journal.
+    """
+    first = session.exec(
+        select(PaymentDue).where(
+            PaymentDue.auction_id == auction_id, PaymentDue.party_id == party_id, PaymentDue.kind == "deposit"
+        )
+    ).first()
+    if first is not None:
+        return first
+    if amount_minor <= 0:
+        raise ValueError("a deposit is more than nothing")
+    return _expect(
+        session, "deposit", auction_id=auction_id, party_id=party_id, sale_id=None, amount_minor=amount_minor,
+        currency=currency, due_at=due_at, at=at,
+    )  # fmt: skip
+
+
+def _expect(
+    session: Session, kind: str, *, auction_id: int, party_id: int, sale_id: int | None, amount_minor: int,
+    currency: str, due_at: datetime, at: datetime,
+) -> PaymentDue:  # fmt: skip
+    due = PaymentDue(
+        reference=_new_reference(session, IN), kind=kind, party_id=party_id, auction_id=auction_id, sale_id=sale_id,
+        amount_minor=amount_minor, currency=currency, due_at=due_at, created_at=at,
+    )  # fmt: skip
+    session.add(due)
+    session.flush()
+    return due
+
+
+def _new_reference(session: Session, prefix: str) -> str:
+    """Drawn at random, so that nobody can count the others; one in 850 thousand million is hardly ever taken twice."""
+    column = col(PaymentDue.reference) if prefix == IN else col(Payout.reference)
+    while True:
+        reference = make_reference(prefix, secrets.randbelow(REFERENCE_SPACE))
+        if session.exec(select(func.count()).where(column == reference)).one() == 0:
+            return reference
+
+
+def deposit_arrived(session: Session, due: PaymentDue, *, at: datetime) -> None:
+    """A deposit is there in full: leave its admission for the auction's sequencer."""
+    participation = _participation(session, due.auction_id, due.party_id)
+    if participation is None:
+        return
+    command = Admit(f"deposit-{due.id}", due.party_id, participation.limit_minor, participation.priority_rank, by=0)
+    arguments = {"auction_id": due.auction_id, "command": json.loads(command.text())}
+    outbox.put(session, "submit_command", f"admit:{due.auction_id}:{due.party_id}", arguments, at=at)
+
+
+def held_deposits(session: Session, auction_id: int) -> dict[int, int]:
+    """Deposits that the ledger holds for an auction, by party, in minor units; none that is zero."""
+    lines = books.trial_balance(session, prefix=f"deposit:{auction_id}:")
+    return {line.party_id: -line.balance_minor for line in lines if line.party_id and line.balance_minor}
+
+
+def make_payout(
+    session: Session, *, key: str, kind: str, account: ledger.LedgerAccount, amount_minor: int, at: datetime,
+    party_id: int | None = None, auction_id: int | None = None, name: str = "", iban: str = "",
+    statement_line_id: int | None = None,
+) -> None:  # fmt: skip
+    """Owe somebody a payment that clears `account`, once per key; the bank's line that sends it names its reference."""
+    if session.exec(select(Payout.id).where(Payout.key == key)).first() is not None:
+        return
+    session.add(
+        Payout(
+            key=key, reference=_new_reference(session, OUT), kind=kind, account_code=account.code, party_id=party_id,
+            auction_id=auction_id, currency=account.currency, amount_minor=amount_minor, name=name, iban=iban,
+            statement_line_id=statement_line_id, created_at=at,
+        )
+    )  # fmt: skip
+
+
+def refund(session: Session, *, key: str, due: PaymentDue, amount_minor: int, at: datetime) -> None:
+    """Owe a party its money back, to the account that it was paid from."""
+    party = session.get_one(Party, due.party_id)
+    paid_from = session.exec(
+        select(StatementLine.other_iban, StatementLine.other_name)
+        .where(StatementLine.payment_due_id == due.id, StatementLine.other_iban != "")
+        .order_by(col(StatementLine.id).desc())
+    ).first()
+    iban, name = paid_from or (party.iban, party.name)
+    make_payout(
+        session, key=key, kind="refund", account=ledger.payable(due.party_id, due.currency), amount_minor=amount_minor,
+        party_id=due.party_id, auction_id=due.auction_id, name=name or party.name, iban=iban, at=at,
+    )  # fmt: skip
+
+
+# --- settle -----------------------------------------------------------------------------------------
+
+
+def settle(session: Session, auction_id: int, *, at: datetime) -> int | None:
+    """Settle a closed auction: losers' deposits go back; if it was sold, the sale begins. Return the sale's id.
+
+    Asked again, it finds its work done. Raises: NotFound; Conflict `auction_not_closed`, `accounts_not_listed`.
+    """
+    auction = session.get(Auction, auction_id)
+    if auction is None:
+        raise NotFound("auction", id=auction_id)
+    lot = _lock_lot(session, auction.lot_id)
+    session.refresh(auction)
+    if auction.phase not in ("closed", "withdrawn"):
+        raise Conflict("auction_not_closed", auction=auction_id, phase=auction.phase)
+    first = session.exec(select(Sale).where(Sale.auction_id == auction_id)).first()
+    if first is not None:
+        return first.id
+    dues = _lock_dues(session, auction_id)
+    for due in dues:
+        if due.status == "open":
+            due.status = "cancelled"  # what still comes is recognised by its reference and goes back
+            session.add(due)
+    outcome = closing(session, auction_id) if auction.outcome == "sold" else None
+    _release(session, auction_id, dues, but=outcome.buyer_id if outcome else None, at=at)
+    if outcome is not None:
+        return _begin_sale(session, auction, lot, outcome, at=at)
+    if lot.status == lots.Status.PUBLISHED and auction_id == _newest_auction(session, lot.id):
+        lot.status = lots.move(lot.status, lots.Status.UNSOLD).value
+        session.add(lot)
+        _move_accounts(session, _accounts_of(lot), accounts.Status.LISTED, accounts.Status.OVERDUE)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What the journal says of the end: the winner and his price, and the entry that says so."""
+
+    sequence: int
+    hash: str  # of that entry, hex
+    buyer_id: int
+    bidder: int
+    hammer_minor: int
+
+
+def closing(session: Session, auction_id: int) -> Closing:
+    """Read the outcome of a sold auction from its journal, which is the truth that the auction's row copies."""
+    entry, event = _event(session, auction_id, "closed", of_public=True)
+    _, limit = _event(session, auction_id, "limit_set", of_public=False, bidder=event["bidder"])
+    return Closing(entry.sequence, entry.hash.hex(), limit["party_id"], event["bidder"], event["price_minor"])
+
+
+def _event(
+    session: Session, auction_id: int, kind: str, *, of_public: bool, bidder: int | None = None
+) -> tuple[Entry, dict[str, Any]]:
+    """The last event of a kind in the journal, and its entry."""
+    text = col(Entry.public if of_public else Entry.private)
+    entries = session.exec(
+        select(Entry)
+        .where(Entry.auction_id == auction_id, text.contains(f'"type":"{kind}"', autoescape=True))
+        .order_by(col(Entry.sequence).desc())
+        .execution_options(yield_per=100)
+    )
+    for entry in entries:
+        for event in json.loads(entry.public if of_public else entry.private)["events"]:
+            if event["type"] == kind and (bidder is None or event["bidder"] == bidder):
+                return entry, event
+    raise NotFound("journal_event", auction=auction_id, event=kind)
+
+
+def _release(session: Session, auction_id: int, dues: Sequence[PaymentDue], *, but: int | None, at: datetime) -> None:
+    """Give every deposit back that is held for the auction, but the winner's."""
+    by_party = {due.party_id: due for due in dues if due.kind == "deposit"}
+    for party_id, amount_minor in sorted(held_deposits(session, auction_id).items()):
+        if party_id == but:
+            continue
+        due = by_party[party_id]
+        on = calendars.local_date(at, calendars.of_currency(due.currency))
+        books.post(session, [rules.released(auction_id, party_id, amount_minor, due.currency, on)], at=at)
+        refund(session, key=f"release:{auction_id}:{party_id}", due=due, amount_minor=amount_minor, at=at)
+        if participation := _participation(session, auction_id, party_id):
+            participation.status = "released"
+            session.add(participation)
+
+
+def _begin_sale(session: Session, auction: Auction, lot: Lot, outcome: Closing, *, at: datetime) -> int:
+    terms = lots.LotTerms.model_validate(lot.terms)
+    fees = Fees(terms.premium_bp, terms.commission_bp)
+    sold_accounts = _accounts_of(lot)
+    balances = session.execute(
+        select_rows(col(LoanAccount.id), col(LoanAccount.balance_minor))
+        .where(sold_accounts)
+        .order_by(col(LoanAccount.id))
+    ).all()
+    held_minor = held_deposits(session, auction.id).get(outcome.buyer_id, 0)
+    plan = rules.plan_settlement(
+        outcome.hammer_minor, fees=fees, deposit_minor=held_minor, balances=[balance for _, balance in balances]
+    )
+    calendar = calendars.of_currency(lot.currency)
+    due_at = calendars.due_at(auction.closes_at, terms.balance_due_days, calendar)
+    sale = Sale(
+        auction_id=auction.id, lot_id=lot.id, buyer_id=outcome.buyer_id, bidder=outcome.bidder, currency=lot.currency,
+        hammer_minor=plan.hammer_minor, premium_minor=plan.premium_minor, commission_minor=plan.commission_minor,
+        deposit_minor=plan.deposit_minor, due_at=due_at, created_at=at,
+        plan={
+            "entry": outcome.sequence, "entry_hash": outcome.hash, "accounts": len(balances), "calendar": calendar,
+            "balance_minor": plan.balance_minor, "deposit_back_minor": plan.deposit_back_minor,
+            "accounts_minor": sum(balance for _, balance in balances), "premium_bp": fees.premium_bp,
+            "commission_bp": fees.commission_bp, "balance_due_days": terms.balance_due_days,
+            "default_at": calendars.due_at(due_at, GRACE_DAYS, calendar).isoformat(),
+            "costs_minor": 0, "creditor_id": lot.creditor_id,
+        },
+    )  # fmt: skip
+    session.add(sale)
+    session.flush()
+    parties = _parties(sale, lot.creditor_id)
+    on = calendars.local_date(at, calendar)
+    books.post(session, rules.sold(parties, plan, on), at=at)
+    _move_accounts(
+        session, sold_accounts, accounts.Status.LISTED, accounts.Status.UNDER_CONTRACT, expected=len(balances)
+    )
+    _keep_accounts(session, parties, plan, balances, on=on, at=at)
+    lot.status = lots.move(lot.status, lots.Status.SOLD).value
+    session.add(lot)
+    _mark(session, auction.id, outcome.buyer_id, "bought")
+    facts = {"entry": outcome.sequence, "bidder": outcome.bidder, "hammer_minor": outcome.hammer_minor}
+    step(session, sale.id, "sold", facts, at=at)
+    if plan.deposit_back_minor:
+        deposit = next(one for one in _lock_dues(session, auction.id) if one.party_id == outcome.buyer_id)
+        refund(session, key=f"deposit_back:{sale.id}", due=deposit, amount_minor=plan.deposit_back_minor, at=at)
+    if plan.balance_minor:
+        due = _expect(
+            session, "balance", auction_id=auction.id, party_id=outcome.buyer_id, sale_id=sale.id,
+            amount_minor=plan.balance_minor, currency=lot.currency, due_at=due_at, at=at,
+        )  # fmt: skip
+        step(session, sale.id, "invoiced", {"amount_minor": plan.balance_minor, "reference": due.reference}, at=at)
+    else:
+        balance_arrived(session, sale, at=at)
+    return sale.id
+
+
+def _keep_accounts(
+    session: Session, parties: Parties, plan: Plan, balances: Sequence[Any], *, on: date, at: datetime
+) -> None:
+    """Keep each account's balance and share of the price, and open the accounts in the ledger."""
+    if not balances:
+        return
+    session.execute(
+        insert(SaleAccount),
+        [
+            {"sale_id": parties.sale_id, "account_id": account_id, "balance_minor": balance, "price_minor": share}
+            for (account_id, balance), share in zip(balances, plan.shares, strict=True)
+        ],
+    )
+    if total := sum(balance for _, balance in balances):
+        claims = ledger.claims(parties.creditor_id, parties.currency).code
+        rows = select_rows(col(SaleAccount.account_id), col(SaleAccount.balance_minor)).where(
+            col(SaleAccount.sale_id) == parties.sale_id
+        )
+        books.post_spread(session, rules.claims_opened(parties, total, on), {claims: rows}, at=at)
+
+
+# --- paid, and closed out -----------------------------------------------------------------------------
+
+
+def balance_arrived(session: Session, sale: Sale, *, at: datetime) -> None:
+    """The buyer has paid in full: leave the close-out as work of its own."""
+    sale.status = rules.move(Status(sale.status), Status.PAID).value
+    sale.paid_at = at
+    session.add(sale)
+    step(session, sale.id, "paid", {}, at=at)
+    outbox.put(session, "complete", f"complete:{sale.id}", {"sale_id": sale.id}, at=at)
+
+
+def complete(session: Session, sale_id: int, *, at: datetime) -> bool:
+    """Close out a paid sale: the price to the creditor, the accounts to the buyer, all ending at exactly zero.
+
+    Return False, when that was done before. Raises: NotFound; Conflict `sale_move`, when it is not paid.
+    """
+    sale, lot = _lock_sale(session, sale_id)
+    if sale.status == Status.CLOSED_OUT:
+        return False
+    sale.status = rules.move(Status(sale.status), Status.CLOSED_OUT).value
+    sale.closed_out_at = at
+    session.add(sale)
+    parties = _parties(sale, lot.creditor_id)
+    on = calendars.local_date(at, calendars.of_currency(sale.currency))
+    books.post(session, rules.premium_earned(parties, sale.premium_minor, on), at=at)
+    if lot.portfolio_id is not None:
+        proceeds = _close_out_portfolio(session, sale, parties, on=on, at=at)
+    else:
+        proceeds = _close_out_collateral(session, sale, lot, parties, on=on, at=at)
+    _pay_creditor(session, sale, lot, proceeds, key=f"proceeds:{sale.id}", at=at)
+    lot.status = lots.move(lot.status, lots.Status.SETTLED).value
+    session.add(lot)
+    step(session, sale.id, "closed_out", {"accounts": sale.plan["accounts"], "proceeds_minor": proceeds}, at=at)
+    _use_forfeited(session, lot, on=on, at=at)
+    return True
+
+
+def _close_out_portfolio(session: Session, sale: Sale, parties: Parties, *, on: date, at: datetime) -> int:
+    of_sale = col(SaleAccount.sale_id) == sale.id
+    total = int(session.exec(select(func.coalesce(func.sum(SaleAccount.balance_minor), 0)).where(of_sale)).one())
+    entry = rules.closed_out(
+        parties, hammer_minor=sale.hammer_minor, commission_minor=sale.commission_minor, balance_minor=total, on=on
+    )
+    account = col(SaleAccount.account_id)
+    spread = {
+        ledger.escrow(sale.id, sale.currency).code: select_rows(account, col(SaleAccount.price_minor)).where(of_sale),
+        ledger.claims(parties.creditor_id, sale.currency).code: select_rows(
+            account, -col(SaleAccount.balance_minor)
+        ).where(of_sale),
+    }
+    books.post_spread(session, entry, spread, at=at)
+    session.execute(update(SaleAccount).where(of_sale).values(closed_out_at=at))
+    mine = col(LoanAccount.id).in_(select(SaleAccount.account_id).where(of_sale))
+    _move_accounts(
+        session, mine, accounts.Status.UNDER_CONTRACT, accounts.Status.CLOSED_OUT, expected=sale.plan["accounts"],
+        values={"owner_id": sale.buyer_id},
+    )  # fmt: skip
+    return sale.hammer_minor - sale.commission_minor
+
+
+def _close_out_collateral(session: Session, sale: Sale, lot: Lot, parties: Parties, *, on: date, at: datetime) -> int:
+    item = session.get_one(Collateral, lot.collateral_id)
+    account = session.get(LoanAccount, item.account_id) if item.account_id else None
+    if account is None:
+        entry = rules.closed_out(
+            parties, hammer_minor=sale.hammer_minor, commission_minor=sale.commission_minor, balance_minor=0, on=on
+        )
+        books.post(session, [entry], at=at)
+        return sale.hammer_minor - sale.commission_minor
+    recovery = rules.recover(
+        sale.hammer_minor, costs_minor=sale.plan["costs_minor"], commission_minor=sale.commission_minor,
+        fees_minor=account.fees_minor, interest_minor=account.interest_minor,
+        principal_minor=account.balance_minor - account.fees_minor - account.interest_minor,
+    )  # fmt: skip
+    books.post(session, [rules.recovered(parties, recovery, account.id, account.balance_minor, on)], at=at)
+    if recovery.surplus_minor:
+        make_payout(
+            session, key=f"surplus:{sale.id}", kind="surplus", account=ledger.surplus(account.id, sale.currency),
+            amount_minor=recovery.surplus_minor, auction_id=sale.auction_id, at=at,
+        )  # fmt: skip
+    # The deficiency stays owed, so the account is overdue again with what is left of it; else it is closed out.
+    to = accounts.Status.OVERDUE if recovery.deficiency_minor else accounts.Status.CLOSED_OUT
+    accounts.check_move(accounts.Status(account.status), to)
+    account.status = to.value
+    account.fees_minor -= recovery.fees_minor
+    account.interest_minor -= recovery.interest_minor
+    account.principal_minor = max(account.principal_minor - recovery.principal_minor, 0)
+    account.balance_minor = recovery.deficiency_minor
+    session.add(account)
+    session.execute(update(SaleAccount).where(col(SaleAccount.sale_id) == sale.id).values(closed_out_at=at))
+    sale.plan = {
+        **sale.plan,
+        "recovery": {
+            "costs_minor": recovery.costs_minor, "commission_minor": recovery.commission_minor,
+            "fees_minor": recovery.fees_minor, "interest_minor": recovery.interest_minor,
+            "principal_minor": recovery.principal_minor, "surplus_minor": recovery.surplus_minor,
+            "deficiency_minor": recovery.deficiency_minor,
+        },
+    }  # fmt: skip
+    return recovery.to_creditor_minor
+
+
+def _pay_creditor(session: Session, sale: Sale, lot: Lot, amount_minor: int, *, key: str, at: datetime) -> None:
+    if amount_minor <= 0:
+        return
+    creditor = session.get_one(Party, lot.creditor_id)
+    make_payout(
+        session, key=key, kind="proceeds", account=ledger.payable(creditor.id, sale.currency), party_id=creditor.id,
+        amount_minor=amount_minor, auction_id=sale.auction_id, name=creditor.name, iban=creditor.iban, at=at,
+    )  # fmt: skip
+
+
+# --- default ------------------------------------------------------------------------------------------
+
+
+def default(session: Session, sale_id: int, *, at: datetime, person_id: int | None = None, reason: str = "") -> bool:
+    """The buyer does not pay: his deposit is kept, the accounts are overdue again, the lot can be listed anew.
+
+    Args:
+        person_id, reason: an operator's decision, when the buyer has said that he will not pay; without one, the
+            time for paying must have run out.
+    Return False, when that was done before. Raises: NotFound; Conflict `sale_move`, `not_due_yet`.
+    """
+    sale, lot = _lock_sale(session, sale_id)
+    if sale.status == Status.DEFAULTED:
+        return False
+    to = rules.move(Status(sale.status), Status.DEFAULTED)
+    if person_id is None and at < (until := datetime.fromisoformat(sale.plan["default_at"])):
+        raise Conflict("not_due_yet", sale=sale_id, until=until)
+    sale.status, sale.defaulted_at = to.value, at
+    session.add(sale)
+    parties = _parties(sale, lot.creditor_id)
+    on = calendars.local_date(at, calendars.of_currency(sale.currency))
+    paid_minor = _cancel_balance(session, sale)
+    books.reverse(session, rules.sold_key(sale.id), on=on, cause=parties.cause, at=at, text="default")
+    if sale.plan["accounts"] and sale.plan["accounts_minor"]:
+        books.reverse(session, rules.claims_key(sale.id), on=on, cause=parties.cause, at=at, text="default")
+    if paid_minor:
+        books.post(session, [rules.part_payment_back(parties, paid_minor, on)], at=at)
+        due = session.exec(select(PaymentDue).where(PaymentDue.sale_id == sale.id)).one()
+        refund(session, key=f"part_payment_back:{sale.id}", due=due, amount_minor=paid_minor, at=at)
+    if sale.deposit_minor:
+        books.post(session, [rules.deposit_forfeited(parties, sale.deposit_minor, on)], at=at)
+    of_sale = select(SaleAccount.account_id).where(SaleAccount.sale_id == sale.id)
+    _move_accounts(
+        session, col(LoanAccount.id).in_(of_sale), accounts.Status.UNDER_CONTRACT, accounts.Status.OVERDUE,
+        expected=sale.plan["accounts"],
+    )  # fmt: skip
+    lot.status = lots.move(lot.status, lots.Status.DEFAULTED).value
+    session.add(lot)
+    _mark(session, sale.auction_id, sale.buyer_id, "forfeited")
+    step(session, sale.id, "defaulted", {"deposit_minor": sale.deposit_minor, "reason": reason}, person_id, at=at)
+    return True
+
+
+def default_overdue_sales(session: Session, *, at: datetime) -> list[int]:
+    """Default every sale whose time for paying has run out, at most SALES_AT_ONCE; return their ids."""
+    late = session.exec(
+        select(Sale)
+        .where(Sale.status == Status.AWAITING_BALANCE.value, col(Sale.due_at) < at)
+        .order_by(col(Sale.due_at))
+    ).all()
+    ripe = [sale.id for sale in late if datetime.fromisoformat(sale.plan["default_at"]) <= at][:SALES_AT_ONCE]
+    return [sale_id for sale_id in ripe if default(session, sale_id, at=at)]
+
+
+def is_barred(session: Session, lot_id: int, party_id: int) -> bool:
+    """Has this party bought the lot before and not paid? It may then not bid for it again (rulesets 2.1.4)."""
+    defaulted = select(Sale.id).where(
+        Sale.lot_id == lot_id, Sale.buyer_id == party_id, Sale.status == Status.DEFAULTED.value
+    )
+    return session.exec(defaulted).first() is not None
+
+
+def set_costs(session: Session, sale_id: int, costs_minor: int, *, person_id: int, at: datetime) -> None:
+    """State what the sale has cost: a forfeited deposit, and the price of collateral, are used for that first."""
+    sale, _ = _lock_sale(session, sale_id)
+    used = books.balance(session, ledger.forfeited(sale.id, sale.currency).code) == 0
+    if sale.status == Status.CLOSED_OUT or (sale.status == Status.DEFAULTED and used) or costs_minor < 0:
+        raise Conflict("sale_move", status=sale.status, to="costs")
+    sale.plan = {**sale.plan, "costs_minor": costs_minor}
+    session.add(sale)
+    step(session, sale_id, "costs", {"costs_minor": costs_minor}, person_id, at=at)
+
+
+def _use_forfeited(session: Session, lot: Lot, *, on: date, at: datetime) -> None:
+    """The lot is sold and paid at last: use the deposits of those who had not paid, in each ruleset's order.
+
+    Each covers the fall from its own price to the hammer of the next sale, so that no loss is covered twice.
+    """
+    sales = session.exec(select(Sale).where(Sale.lot_id == lot.id).order_by(col(Sale.id))).all()
+    for sale, after in pairwise(sales):
+        held = -books.balance(session, ledger.forfeited(sale.id, sale.currency).code)
+        if sale.status != Status.DEFAULTED or not held:
+            continue
+        order = _default_rules(session, sale.auction_id)
+        needs = {"costs": sale.plan["costs_minor"], "shortfall": max(sale.hammer_minor - after.hammer_minor, 0)}
+        use = rules.forfeiture(held, order=order.deposit_order, needs=needs, remainder_to=order.forfeit_remainder)
+        parties = _parties(sale, lot.creditor_id)
+        books.post(session, [rules.forfeiture_applied(parties, use, on)], at=at)
+        to_buyer = use.remainder_minor if use.remainder_to == "return" else 0
+        to_creditor = held - use.used_for("costs") - to_buyer
+        _pay_creditor(session, sale, lot, to_creditor, key=f"forfeiture:{sale.id}", at=at)
+        if to_buyer:
+            buyer = session.get_one(Party, sale.buyer_id)
+            make_payout(
+                session, key=f"forfeiture_rest:{sale.id}", kind="refund", party_id=buyer.id, amount_minor=to_buyer,
+                account=ledger.payable(buyer.id, sale.currency), auction_id=sale.auction_id, name=buyer.name,
+                iban=buyer.iban, at=at,
+            )  # fmt: skip
+        facts = {
+            "resale_minor": after.hammer_minor, **{f"{name}_minor": amount for name, amount in use.used},
+            "remainder_minor": use.remainder_minor, "remainder_to": use.remainder_to,
+            "deficit_minor": use.deficit_minor,
+        }  # fmt: skip
+        step(session, sale.id, "deposit_used", facts, at=at)
+
+
+def _default_rules(session: Session, auction_id: int) -> Default:
+    """What the ruleset of an auction says of a default: read from its journal, which carries ruleset and version."""
+    ruleset: Ruleset = read_ruleset(_event(session, auction_id, "created", of_public=True)[1]["terms"]["ruleset"])
+    return ruleset.listing.default
+
+
+# --- one step each --------------------------------------------------------------------------------------
+
+
+def step(
+    session: Session, sale_id: int, name: str, facts: Mapping[str, Any], person_id: int | None = None, *, at: datetime
+) -> None:
+    """Add to the timeline of a sale: what happened, when, by whom (None: by rule)."""
+    session.add(SaleStep(sale_id=sale_id, at=at, step=name, person_id=person_id, facts=dict(facts)))
+
+
+def _lock_lot(session: Session, lot_id: int) -> Lot:
+    return session.exec(
+        select(Lot).where(Lot.id == lot_id).with_for_update().execution_options(populate_existing=True)
+    ).one()
+
+
+def _lock_sale(session: Session, sale_id: int) -> tuple[Sale, Lot]:
+    sale = session.get(Sale, sale_id)
+    if sale is None:
+        raise NotFound("sale", id=sale_id)
+    lot = _lock_lot(session, sale.lot_id)
+    session.refresh(sale, with_for_update=True)
+    return sale, lot
+
+
+def _lock_dues(session: Session, auction_id: int) -> Sequence[PaymentDue]:
+    return session.exec(
+        select(PaymentDue)
+        .where(PaymentDue.auction_id == auction_id)
+        .order_by(col(PaymentDue.id))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def _cancel_balance(session: Session, sale: Sale) -> int:
+    """Expect the balance no longer; return what of it has been paid."""
+    due = session.exec(
+        select(PaymentDue)
+        .where(PaymentDue.sale_id == sale.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+    due.status = "cancelled"
+    session.add(due)
+    return due.paid_minor
+
+
+def _parties(sale: Sale, creditor_id: int) -> Parties:
+    return Parties(sale.id, sale.auction_id, sale.lot_id, sale.buyer_id, creditor_id, sale.currency)
+
+
+def _participation(session: Session, auction_id: int, party_id: int) -> Participation | None:
+    return session.exec(
+        select(Participation).where(Participation.auction_id == auction_id, Participation.party_id == party_id)
+    ).first()
+
+
+def _mark(session: Session, auction_id: int, party_id: int, status: str) -> None:
+    if participation := _participation(session, auction_id, party_id):
+        participation.status = status
+        session.add(participation)
+
+
+def _newest_auction(session: Session, lot_id: int) -> int | None:
+    return session.exec(select(Auction.id).where(Auction.lot_id == lot_id).order_by(col(Auction.number).desc())).first()
+
+
+def _accounts_of(lot: Lot) -> ColumnElement[bool]:
+    """The overdue accounts that a lot sells: a portfolio's, or the one behind an item of collateral."""
+    if lot.portfolio_id is not None:
+        members = select(PortfolioAccount.account_id).where(PortfolioAccount.portfolio_id == lot.portfolio_id)
+        return col(LoanAccount.id).in_(members)
+    secured = select(Collateral.account_id).where(
+        Collateral.id == lot.collateral_id, col(Collateral.account_id).is_not(None)
+    )
+    return col(LoanAccount.id).in_(secured)
+
+
+def _move_accounts(
+    session: Session,
+    which: ColumnElement[bool],
+    before: accounts.Status,
+    after: accounts.Status,
+    *,
+    expected: int | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> None:
+    """Move overdue accounts by one statement, however many there are."""
+    accounts.check_move(before, after)
+    moved = session.execute(
+        update(LoanAccount)
+        .where(which, col(LoanAccount.status) == before.value)
+        .values(status=after.value, **(values or {}))
+        .execution_options(synchronize_session=False)
+    )
+    count = int(moved.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+    if expected is not None and count != expected:
+        raise Conflict("accounts_not_" + before.value, expected=expected, found=count)
