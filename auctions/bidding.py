@@ -250,7 +250,7 @@ class Auction:
         return None
 
     def _decide_admit(self, command: Admit) -> Events:
-        if self.withdrawn or self.closed:
+        if self.stopped_for_good:
             return (Refused(None, "withdrawn" if self.withdrawn else "closed", {}),)
         rank, limit_minor = command.priority_rank, command.limit_minor
         if rank is not None and not self.terms.ruleset.bidding.priority_buyers:
@@ -259,6 +259,8 @@ class Auction:
         if bidder is None:
             number = len(self.bidders) + 1
             return (Admitted(number, rank), LimitSet(number, command.party_id, limit_minor))
+        if bidder.offered_order and bidder.priority_rank != rank:
+            return (Refused(bidder.number, "rank_fixed", {}),)
         if limit_minor < (bound_minor := self.bound_minor(bidder)):
             facts = {"limit_minor": limit_minor, "maximum_minor": bound_minor}
             return (Refused(bidder.number, "limit_in_use", facts),)
@@ -268,6 +270,8 @@ class Auction:
         return (limit,)
 
     def _decide_bar(self, command: Bar) -> Events:
+        if self.stopped_for_good:
+            return (Refused(None, "withdrawn" if self.withdrawn else "closed", {}),)
         bidder = self.by_party.get(command.party_id)
         if bidder is None:
             return (Refused(None, "not_admitted", {}),)

@@ -537,6 +537,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "already_created": (),
     "limit_in_use": ("limit_minor", "maximum_minor"),  # he leads with more than the new limit
     "no_priority": (),  # the ruleset knows no priority buyers
+    "rank_fixed": (),  # he has bid already, and others under that order
     "not_paused": (),
     "closed": (),
     "bad_times": ("opens_at_ms", "closes_at_ms"),
