@@ -559,6 +559,7 @@ def _lock_sale(session: Session, sale_id: int) -> tuple[Sale, Lot]:
     if sale is None:
         raise NotFound("sale", id=sale_id)
     lot = _lock_lot(session, sale.lot_id)
+    _lock_dues(session, sale.auction_id)  # before the sale, as a bank line does
     session.refresh(sale, with_for_update=True)
     return sale, lot
 

@@ -1,0 +1,645 @@
+"""Statements into the books, lines to payments, and the proof that ledger, bank and accounts agree.
+
+Every line is booked against suspense when its statement is taken, so the ledger's bank account equals the statement at
+once; a match moves it on. A line that nobody expected stays in suspense and waits for a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import String, cast, func, literal
+from sqlalchemy import select as select_rows
+from sqlmodel import Session, col, select
+
+from market import calendars, ledger
+from market import reconciliation as rules
+from market import statements as files
+from market.errors import Conflict, Fault, NotFound
+from market.ledger import Cause, LedgerEntry
+from market.money import amount_text
+from market.reconciliation import Expected, Line, Suggestion
+from storage import ledger as books
+from storage import outbox, settlement
+from storage.tables import (
+    BankAccount,
+    LedgerAccount,
+    LoanAccount,
+    Party,
+    PaymentDue,
+    Payout,
+    Sale,
+    SaleAccount,
+    Statement,
+    StatementFile,
+    StatementLine,
+)
+
+KEYS_AT_ONCE = 500
+MOST_CANDIDATES = 500  # open payments that a line is compared with
+MOST_FAULTS = 100
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def keep_file(
+    session: Session, *, filename: str, digest: str, size: int, created_by: int | None, gap_consent: bool, at: datetime
+) -> int:
+    """Keep an uploaded statement's row and leave its reading as work; return its id."""
+    file = StatementFile(
+        filename=filename[:200], digest=digest, size=size, created_by=created_by, gap_consent=gap_consent, created_at=at
+    )
+    session.add(file)
+    session.flush()
+    outbox.put(session, "read_statement", f"read_statement:{file.id}", {"file_id": file.id}, at=at)
+    return file.id
+
+
+def refuse_file(session: Session, file_id: int, faults: Sequence[Fault]) -> None:
+    """Nothing of the file is booked; its page says why."""
+    file = session.get_one(StatementFile, file_id)
+    if file.status == "received":
+        file.status = "refused"
+        file.faults = [_fault(one) for one in faults[:MOST_FAULTS]]
+        session.add(file)
+
+
+def _fault(one: Fault) -> dict[str, Any]:
+    return {"code": one.code, "field": one.field, "found": one.found, "expected": one.expected, "row": one.row}
+
+
+def import_statement(
+    session: Session, file_id: int, statements: Sequence[files.Statement], *, at: datetime
+) -> StatementFile:
+    """Book a parsed file whole, or refuse it whole; the same file again books nothing.
+
+    In one transaction: all checks, the lines, their postings, every certain match with what follows from it.
+
+    Args:
+        statements: from market/statements.parse.
+    Returns: the file's row: `kept`, `refused` with its faults by place, or `repeated`.
+    """
+    file = session.get_one(StatementFile, file_id, with_for_update=True)
+    if file.status != "received":
+        return file
+    if session.exec(
+        select(StatementFile.id).where(StatementFile.digest == file.digest, StatementFile.status == "kept")
+    ).first():
+        file.status = "repeated"
+        session.add(file)
+        return file
+    accounts = _bank_accounts(session, statements)
+    faults = [*files.check(statements), *_book_faults(session, statements, accounts, gap_consent=file.gap_consent)]
+    if faults:
+        refuse_file(session, file_id, faults)
+        return file
+    for one in statements:
+        _keep(session, one, accounts[one.account], file, at=at)
+    file.status, file.lines = "kept", sum(len(one.lines) for one in statements)
+    session.add(file)
+    return file
+
+
+def _bank_accounts(session: Session, statements: Sequence[files.Statement]) -> dict[str, BankAccount]:
+    """Our accounts by the name that the file gives them; locked in order, so that their statements come one by one."""
+    ours = session.exec(select(BankAccount).order_by(col(BankAccount.id)).with_for_update()).all()
+    by_number = {_number_of(one.iban): one for one in ours}
+    named = {one.account for one in statements}
+    return {name: by_number[number] for name in named if (number := _number_of(name)) in by_number}
+
+
+def _number_of(account: str) -> str:
+    """An account's number without blanks and stops, and without the currency that some banks write behind it."""
+    plain = re.sub(r"[\s.]", "", account).upper()
+    return re.sub(r"(?<=\d)[A-Z]{3}$", "", plain)
+
+
+def _book_faults(
+    session: Session,
+    statements: Sequence[files.Statement],
+    accounts: dict[str, BankAccount],
+    *,
+    gap_consent: bool,
+) -> list[Fault]:
+    """What our own books have against the file (promises.md, bad input 12)."""
+    faults: list[Fault] = []
+    last = {name: _last_statement(session, one.id) for name, one in accounts.items()}
+    for place, one in enumerate(statements, start=1):
+        where = f"statement {place} ({one.account} {one.number})"
+        ours = accounts.get(one.account)
+        if ours is None:
+            faults.append(Fault("account_unknown", where, one.account, "an account of ours", place))
+            continue
+        if ours.currency != one.currency:
+            faults.append(Fault("currency_differs", where, one.currency, ours.currency, place))
+            continue
+        before = last[one.account]
+        if before is not None and one.opening is not None:
+            number, closing_minor, to_on = before
+            if one.opening.amount_minor != closing_minor:
+                found, expected = (amount_text(it, one.currency) for it in (one.opening.amount_minor, closing_minor))
+                faults.append(Fault("chain_broken", where, found, expected, place))
+            if not _follows(one, number, to_on) and not gap_consent:
+                faults.append(Fault("number_skipped", where, one.number, f"the one after {number}", place))
+        if one.closing is not None:
+            last[one.account] = (one.number, one.closing.amount_minor, one.to_on)
+        faults += _seen(session, one, ours, where)
+    return faults
+
+
+def _last_statement(session: Session, bank_account_id: int) -> tuple[str, int, date] | None:
+    row = session.exec(
+        select(Statement).where(Statement.bank_account_id == bank_account_id).order_by(col(Statement.id).desc())
+    ).first()
+    return (row.number, row.closing_minor, row.to_on) if row else None
+
+
+def _follows(one: files.Statement, number: str, to_on: date) -> bool:
+    """Does this number come right after `number`? Banks that do not count, or begin anew in January, are taken so."""
+    now, before = _count(one.number), _count(number)
+    if now is None or before is None or now[0] == 0:
+        return True
+    if now[0] == before[0]:
+        return now[1] == before[1] + 1  # the next page of the same statement
+    return now[0] == before[0] + 1 or (now[0] == 1 and one.from_on.year > to_on.year)
+
+
+def _count(number: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"(\d{1,9})(?:/(\d{1,5}))?", number, re.ASCII)
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def _seen(session: Session, one: files.Statement, ours: BankAccount, where: str) -> list[Fault]:
+    """Movements that were booked before."""
+    keys = files.line_keys(ours.iban, one.lines)
+    known: set[str] = set()
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        some = col(StatementLine.line_key).in_(keys[start : start + KEYS_AT_ONCE])
+        known.update(session.exec(select(StatementLine.line_key).where(some)))
+    return [
+        Fault("entry_seen", where, f"{line.booked_on} {line.currency} {line.amount_minor}", "a new entry", row)
+        for row, (key, line) in enumerate(zip(keys, one.lines, strict=True), start=1)
+        if key in known
+    ]
+
+
+def _keep(session: Session, one: files.Statement, ours: BankAccount, file: StatementFile, *, at: datetime) -> None:
+    assert one.opening is not None
+    assert one.closing is not None
+    is_first = _last_statement(session, ours.id) is None
+    statement = Statement(
+        bank_account_id=ours.id, file_id=file.id, number=one.number, digest=file.digest, format=one.format,
+        from_on=one.from_on, to_on=one.to_on, opening_minor=one.opening.amount_minor,
+        closing_minor=one.closing.amount_minor, created_by=file.created_by, created_at=at,
+    )  # fmt: skip
+    session.add(statement)
+    session.flush()
+    bank, waiting = ledger.bank(ours.id, ours.currency), ledger.suspense(ours.id, ours.currency)
+    entries = []
+    if is_first and one.opening.amount_minor:
+        # What stood there before our first statement is the platform's own.
+        cause = Cause("statement", statement.id)
+        amounts = ledger.postings(
+            (bank, one.opening.amount_minor), (ledger.own(ours.currency), -one.opening.amount_minor)
+        )
+        entries.append(
+            LedgerEntry(f"bank_opening:{ours.id}", one.opening.on, ours.currency, cause, amounts, "opening balance")
+        )
+    keys = files.line_keys(ours.iban, one.lines)
+    lines = []
+    for number, (key, line) in enumerate(zip(keys, one.lines, strict=True), start=1):
+        lines.append(
+            StatementLine(
+                statement_id=statement.id, number=number, amount_minor=line.amount_minor, currency=line.currency,
+                booked_on=line.booked_on, value_on=line.value_on, bank_reference=line.bank_reference,
+                end_to_end_id=line.end_to_end_id, text=line.text, other_name=line.other_name,
+                other_iban=line.other_iban, line_key=key,
+            )
+        )  # fmt: skip
+    session.add_all(lines)
+    session.flush()
+    entries += [
+        LedgerEntry(
+            f"line:{line.id}", line.booked_on, line.currency, Cause("statement_line", line.id),
+            ledger.postings((bank, line.amount_minor), (waiting, -line.amount_minor)),
+        )
+        for line in lines
+        if line.amount_minor
+    ]  # fmt: skip
+    books.post(session, entries, at=at)
+    _match_certain(session, lines, ours.id, at=at)
+
+
+# --- certain matches ------------------------------------------------------------------------------------
+
+
+def _match_certain(session: Session, lines: Sequence[StatementLine], bank_account_id: int, *, at: datetime) -> None:
+    """Post what leaves no doubt; the rest waits."""
+    named = {line.id: _line(line).references for line in lines}
+    references = sorted({one for several in named.values() for one in several})
+    dues = {one.reference: one for one in _by_reference(session, PaymentDue, references)}
+    payouts = {one.reference: one for one in _by_reference(session, Payout, references)}
+    parties = _names(session, (one.party_id for one in dues.values()))
+    for line in lines:
+        if line.amount_minor > 0:
+            found = [dues[one] for one in named[line.id] if one in dues]
+            suggestion = _certain(line, [_expected(one, parties) for one in found])
+            if suggestion is not None:
+                due = next(one for one in found if one.id == suggestion.expected_id)
+                _take(session, line, due, bank_account_id, reasons=suggestion.reasons, person_id=None, at=at)
+            elif len(found) == 1 and found[0].status == "cancelled" and found[0].currency == line.currency:
+                _send_late_back(session, line, found[0], bank_account_id, at=at)
+        elif line.amount_minor < 0:
+            sent = [payouts[one] for one in named[line.id] if one in payouts]
+            suggestion = _certain(line, [_expected_out(one) for one in sent])
+            if suggestion is not None:
+                payout = next(one for one in sent if one.id == suggestion.expected_id)
+                _sent(session, line, payout, bank_account_id, reasons=suggestion.reasons, person_id=None, at=at)
+
+
+def _certain(line: StatementLine, expected: Iterable[Expected]) -> Suggestion | None:
+    return next((one for one in rules.match(_line(line), expected) if one.certain), None)
+
+
+def _by_reference(session: Session, table: Any, references: Sequence[str]) -> list[Any]:
+    found: list[Any] = []
+    for start in range(0, len(references), KEYS_AT_ONCE):
+        some = references[start : start + KEYS_AT_ONCE]
+        found += session.exec(
+            select(table)
+            .where(col(table.reference).in_(some))
+            .order_by(col(table.id))
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        ).all()
+    return found
+
+
+def _line(line: StatementLine) -> Line:
+    return Line(
+        line.amount_minor, line.currency, line.booked_on, line.text, line.end_to_end_id, line.other_name,
+        line.other_iban,
+    )  # fmt: skip
+
+
+def _expected(due: PaymentDue, names: dict[int, tuple[str, str]]) -> Expected:
+    name, iban = names.get(due.party_id, ("", ""))
+    due_on = calendars.local_date(due.due_at, calendars.of_currency(due.currency))
+    missing = due.amount_minor - due.paid_minor
+    return Expected(due.id, due.reference, missing, due.currency, name, iban, due_on, due.status == "open")
+
+
+def _expected_out(payout: Payout) -> Expected:
+    return Expected(
+        payout.id, payout.reference, payout.amount_minor, payout.currency, payout.name, payout.iban,
+        date.max, payout.status == "due",
+    )  # fmt: skip
+
+
+def _names(session: Session, party_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+    ids = set(party_ids)
+    if not ids:
+        return {}
+    rows = session.exec(select(Party.id, Party.name, Party.iban).where(col(Party.id).in_(ids)))
+    return {party_id: (name, iban) for party_id, name, iban in rows}
+
+
+# --- what a match does ----------------------------------------------------------------------------------
+
+
+def _take(
+    session: Session, line: StatementLine, due: PaymentDue, bank_account_id: int, *,
+    reasons: Sequence[tuple[str, str]], person_id: int | None, at: datetime,
+) -> None:  # fmt: skip
+    """Count a line toward a payment due: what is missing of it, no more; the rest is owed back to the party."""
+    missing = due.amount_minor - due.paid_minor
+    taken = min(line.amount_minor, missing)
+    over = line.amount_minor - taken
+    if due.kind == "deposit":
+        target = ledger.deposit(due.auction_id, due.party_id, due.currency)
+    else:
+        assert due.sale_id is not None
+        target = ledger.buyer(due.sale_id, due.party_id, due.currency)
+    _post_match(
+        session, line, bank_account_id, (target, taken), (ledger.payable(due.party_id, due.currency), over), at=at
+    )
+    line.payment_due_id = due.id
+    _decide(session, line, "matched", reasons, person_id)
+    due.paid_minor += taken
+    if due.paid_minor == due.amount_minor:
+        due.status = "paid"
+    session.add(due)
+    session.flush()
+    if over:
+        settlement.refund(session, key=f"over:{line.id}", due=due, amount_minor=over, at=at)
+    if due.status == "paid" and due.kind == "deposit":
+        settlement.deposit_arrived(session, due, at=at)
+    elif due.status == "paid":
+        sale = session.get_one(Sale, due.sale_id, with_for_update=True)
+        settlement.balance_arrived(session, sale, at=at)
+
+
+def _send_late_back(
+    session: Session, line: StatementLine, due: PaymentDue, bank_account_id: int, *, at: datetime
+) -> None:
+    """It came after the auction had closed, or after the default: recognised, and owed back."""
+    back = (ledger.payable(due.party_id, due.currency), line.amount_minor)
+    _post_match(session, line, bank_account_id, back, at=at)
+    line.payment_due_id = due.id
+    _decide(session, line, "matched", (("reference_equal", due.reference), ("too_late", "refund")), None)
+    session.flush()
+    settlement.refund(session, key=f"late:{line.id}", due=due, amount_minor=line.amount_minor, at=at)
+
+
+def _sent(
+    session: Session, line: StatementLine, payout: Payout, bank_account_id: int, *,
+    reasons: Sequence[tuple[str, str]], person_id: int | None, at: datetime,
+) -> None:  # fmt: skip
+    """The bank has sent what we owed: the debt is gone."""
+    row = session.exec(select(LedgerAccount).where(LedgerAccount.code == payout.account_code)).one()
+    owed = ledger.LedgerAccount(row.code, ledger.Kind(row.kind), row.currency, row.party_id)
+    _post_match(session, line, bank_account_id, (owed, line.amount_minor), at=at)
+    line.payout_id = payout.id
+    _decide(session, line, "matched", reasons, person_id)
+    payout.status, payout.sent_at = "sent", at
+    session.add(payout)
+
+
+def _post_match(
+    session: Session,
+    line: StatementLine,
+    bank_account_id: int,
+    *targets: tuple[ledger.LedgerAccount, int],
+    at: datetime,
+) -> None:
+    """Take a line out of suspense: each target is credited with its amount (debited, when that is negative)."""
+    waiting = ledger.suspense(bank_account_id, line.currency)
+    amounts = ledger.postings((waiting, line.amount_minor), *((account, -amount) for account, amount in targets))
+    on = calendars.local_date(at, calendars.of_currency(line.currency))
+    entry = LedgerEntry(f"match:{line.id}", on, line.currency, Cause("statement_line", line.id), amounts)
+    books.post(session, [entry], at=at)
+
+
+def _decide(
+    session: Session, line: StatementLine, status: str, reasons: Sequence[tuple[str, str]], person_id: int | None
+) -> None:
+    line.status, line.decided_by, line.reasons = status, person_id, [list(one) for one in reasons]
+    session.add(line)
+
+
+# --- by hand --------------------------------------------------------------------------------------------
+
+
+def match_by_hand(session: Session, line_id: int, due_id: int, *, person_id: int, at: datetime) -> None:
+    """A person says that a line pays a payment due: less counts toward it, more goes back to the payer.
+
+    Raises: NotFound; Conflict `line_decided`, `due_closed`, `currency_differs`, `wrong_direction`.
+    """
+    line, bank_account_id = _waiting(session, line_id)
+    due = session.get(PaymentDue, due_id, with_for_update=True)
+    if due is None:
+        raise NotFound("payment_due", id=due_id)
+    session.refresh(due)
+    if line.amount_minor <= 0:
+        raise Conflict("wrong_direction", line=line_id)
+    if due.currency != line.currency:
+        raise Conflict("currency_differs", found=line.currency, expected=due.currency)
+    if due.status != "open":
+        raise Conflict("due_closed", reference=due.reference, status=due.status)
+    reasons = _reasons(line, _expected(due, _names(session, [due.party_id])))
+    _take(session, line, due, bank_account_id, reasons=reasons, person_id=person_id, at=at)
+
+
+def match_payout_by_hand(session: Session, line_id: int, payout_id: int, *, person_id: int, at: datetime) -> None:
+    """A person says that a line is the payment that we owed; the amounts must be equal.
+
+    Raises: NotFound; Conflict `line_decided`, `due_closed`, `currency_differs`, `wrong_direction`, `amount_differs`.
+    """
+    line, bank_account_id = _waiting(session, line_id)
+    payout = session.get(Payout, payout_id, with_for_update=True)
+    if payout is None:
+        raise NotFound("payout", id=payout_id)
+    if line.amount_minor >= 0:
+        raise Conflict("wrong_direction", line=line_id)
+    if payout.currency != line.currency:
+        raise Conflict("currency_differs", found=line.currency, expected=payout.currency)
+    if payout.status != "due":
+        raise Conflict("due_closed", reference=payout.reference, status=payout.status)
+    if -line.amount_minor != payout.amount_minor:
+        raise Conflict("amount_differs", found_minor=-line.amount_minor, expected_minor=payout.amount_minor)
+    reasons = _reasons(line, _expected_out(payout))
+    _sent(session, line, payout, bank_account_id, reasons=reasons, person_id=person_id, at=at)
+
+
+def return_to_sender(session: Session, line_id: int, *, person_id: int, at: datetime) -> None:
+    """Nothing was expected: owe the money back to the account that it came from."""
+    line, bank_account_id = _waiting(session, line_id)
+    if line.amount_minor <= 0:
+        raise Conflict("wrong_direction", line=line_id)
+    account = ledger.returns(line.currency)
+    _post_match(session, line, bank_account_id, (account, line.amount_minor), at=at)
+    _decide(session, line, "returned", (), person_id)
+    settlement.make_payout(
+        session, key=f"return:{line.id}", kind="return", account=account, amount_minor=line.amount_minor,
+        name=line.other_name, iban=line.other_iban, statement_line_id=line.id, at=at,
+    )  # fmt: skip
+
+
+def not_ours(session: Session, line_id: int, reason: str, *, person_id: int, at: datetime) -> None:
+    """The movement is no business of the market (interest, bank charges): it is the platform's own."""
+    line, bank_account_id = _waiting(session, line_id)
+    _post_match(session, line, bank_account_id, (ledger.own(line.currency), line.amount_minor), at=at)
+    _decide(session, line, "not_ours", (("by_hand", reason[:200]),), person_id)
+
+
+def _waiting(session: Session, line_id: int) -> tuple[StatementLine, int]:
+    line = session.get(StatementLine, line_id, with_for_update=True)
+    if line is None:
+        raise NotFound("statement_line", id=line_id)
+    session.refresh(line)
+    if line.status != "waiting":
+        raise Conflict("line_decided", line=line_id, status=line.status)
+    return line, session.get_one(Statement, line.statement_id).bank_account_id
+
+
+def _reasons(line: StatementLine, expected: Expected) -> Sequence[tuple[str, str]]:
+    found = next((one.reasons for one in rules.match(_line(line), [expected])), ())
+    return (*found, ("by_hand", ""))
+
+
+# --- the queue ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A suggestion with what a person needs to see of it."""
+
+    suggestion: Suggestion
+    kind: str  # deposit | balance | a payout's kind
+    reference: str
+    name: str
+    amount_minor: int  # what is missing, or to be sent
+    due_at: datetime
+
+
+def waiting_lines(session: Session, *, text: str = "", limit: int = 200) -> list[StatementLine]:
+    """Lines that wait for a person, oldest first; `text` looks in payer, text and references."""
+    query = select(StatementLine).where(StatementLine.status == "waiting")
+    if text:
+        like = [
+            col(column).icontains(text, autoescape=True)
+            for column in (StatementLine.text, StatementLine.other_name, StatementLine.end_to_end_id)
+        ]
+        query = query.where(like[0] | like[1] | like[2])
+    return list(session.exec(query.order_by(col(StatementLine.booked_on), col(StatementLine.id)).limit(limit)))
+
+
+def candidates(session: Session, line: StatementLine) -> list[Candidate]:
+    """What a line may be, best first: at most nine."""
+    if line.amount_minor < 0:
+        payouts = session.exec(
+            select(Payout)
+            .where(Payout.status == "due", Payout.currency == line.currency)
+            .order_by(col(Payout.id).desc())
+            .limit(MOST_CANDIDATES)
+        ).all()
+        by_id = {one.id: one for one in payouts}
+        return [
+            Candidate(found, one.kind, one.reference, one.name, one.amount_minor, one.created_at)
+            for found in rules.match(_line(line), [_expected_out(one) for one in payouts])
+            if (one := by_id[found.expected_id])
+        ]
+    dues = session.exec(
+        select(PaymentDue)
+        .where(PaymentDue.status == "open", PaymentDue.currency == line.currency)
+        .order_by(col(PaymentDue.id).desc())
+        .limit(MOST_CANDIDATES)
+    ).all()
+    names = _names(session, (one.party_id for one in dues))
+    due_by_id = {one.id: one for one in dues}
+    return [
+        Candidate(found, due.kind, due.reference, names[due.party_id][0], due.amount_minor - due.paid_minor, due.due_at)
+        for found in rules.match(_line(line), [_expected(one, names) for one in dues])
+        if (due := due_by_id[found.expected_id])
+    ]
+
+
+# --- ledger = bank = accounts -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One comparison: what the ledger says, and what the other book says, in minor units."""
+
+    name: str  # bank | suspense | deposits | owed | buyers | claims | debit_credit
+    subject: str  # an account's name, a party's, a currency
+    currency: str
+    ledger_minor: int
+    other_minor: int
+
+    @property
+    def difference_minor(self) -> int:
+        return self.ledger_minor - self.other_minor
+
+
+@dataclass(frozen=True, slots=True)
+class ThreeWay:
+    """The whole comparison at one instant."""
+
+    proofs: tuple[Proof, ...]
+    unbalanced: tuple[tuple[int, int], ...]  # ledger entries that do not sum to zero: (id, minor units)
+
+    @property
+    def agrees(self) -> bool:
+        """Ledger = bank = accounts?"""
+        return not self.unbalanced and all(one.difference_minor == 0 for one in self.proofs)
+
+
+def three_way(session: Session) -> ThreeWay:
+    """Prove that ledger, bank and accounts agree, with every difference named.
+
+    bank: each bank account in the ledger against the closing balance of its last statement; suspense: against the
+    lines that wait; deposits: what is held against what has been paid and is neither used nor released; owed: payables
+    against the payments due out; buyers: against the balances not paid yet; claims: against the overdue accounts under
+    contract.
+    """
+    lines = books.trial_balance(session)
+    sums: dict[tuple[str, str], int] = {}
+    for line in lines:
+        kind = line.code.partition(":")[0]
+        sums[kind, line.currency] = sums.get((kind, line.currency), 0) + line.balance_minor
+    by_code = {line.code: line.balance_minor for line in lines}
+    currencies = sorted({line.currency for line in lines})
+    proofs = []
+    for account in session.exec(select(BankAccount).order_by(col(BankAccount.id))):
+        last = _last_statement(session, account.id)
+        stands = by_code.get(ledger.bank(account.id, account.currency).code, 0)
+        proofs.append(Proof("bank", account.name, account.currency, stands, last[1] if last else 0))
+        waiting = session.exec(
+            select(func.coalesce(func.sum(StatementLine.amount_minor), 0))
+            .join(Statement, col(Statement.id) == col(StatementLine.statement_id))
+            .where(Statement.bank_account_id == account.id, StatementLine.status == "waiting")
+        ).one()
+        suspended = by_code.get(ledger.suspense(account.id, account.currency).code, 0)
+        proofs.append(Proof("suspense", account.name, account.currency, -suspended, int(waiting)))
+    others = {
+        "deposits": _by_currency(session, _deposits_held()),
+        "owed": _by_currency(
+            session,
+            select_rows(col(Payout.currency), func.sum(Payout.amount_minor)).where(col(Payout.status) == "due"),
+        ),
+        "buyers": _by_currency(
+            session,
+            select_rows(
+                col(PaymentDue.currency), func.sum(col(PaymentDue.amount_minor) - col(PaymentDue.paid_minor))
+            ).where(col(PaymentDue.kind) == "balance", col(PaymentDue.status) == "open"),
+        ),
+        "claims": _by_currency(
+            session,
+            select_rows(col(Sale.currency), func.sum(SaleAccount.balance_minor))
+            .join(Sale, col(Sale.id) == col(SaleAccount.sale_id))
+            .join(LoanAccount, col(LoanAccount.id) == col(SaleAccount.account_id))
+            .where(col(Sale.status).in_(("awaiting_balance", "paid")), col(LoanAccount.status) == "under_contract"),
+            by=col(Sale.currency),
+        ),
+    }
+    kinds = {
+        "deposits": ("deposit",),
+        "owed": ("payable", "surplus", "returns"),
+        "buyers": ("buyer",),
+        "claims": ("claims",),
+    }
+    for name, of_kind in kinds.items():
+        sign = 1 if name in ("buyers", "claims") else -1
+        for currency in currencies:
+            stands = sign * sum(sums.get((kind, currency), 0) for kind in of_kind)
+            proofs.append(Proof(name, currency, currency, stands, others[name].get(currency, 0)))
+    for currency in currencies:
+        debit = sum(line.debit_minor for line in lines if line.currency == currency)
+        credit = sum(line.credit_minor for line in lines if line.currency == currency)
+        proofs.append(Proof("debit_credit", currency, currency, debit, credit))
+    return ThreeWay(tuple(proofs), tuple(books.unbalanced(session)))
+
+
+def _deposits_held() -> Any:
+    """Deposits paid for auctions that are not settled yet: once settled, each is released, used or forfeited."""
+    settled = select(Payout.key).where(
+        col(Payout.key)
+        == literal("release:") + cast(PaymentDue.auction_id, String) + ":" + cast(PaymentDue.party_id, String)
+    )
+    bought = select(Sale.id).where(
+        col(Sale.auction_id) == col(PaymentDue.auction_id), col(Sale.buyer_id) == col(PaymentDue.party_id)
+    )
+    return select_rows(col(PaymentDue.currency), func.sum(PaymentDue.paid_minor)).where(
+        col(PaymentDue.kind) == "deposit", ~settled.exists(), ~bought.exists()
+    )
+
+
+def _by_currency(session: Session, query: Any, *, by: Any = None) -> dict[str, int]:
+    column = query.selected_columns[0] if by is None else by
+    return {currency: int(total or 0) for currency, total in session.execute(query.group_by(column))}
