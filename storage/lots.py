@@ -413,6 +413,20 @@ def _cards(session: Session, rows: Any, person_id: int | None) -> list[Card]:
     ]  # fmt: skip
 
 
+def after(session: Session, lot_id: int, *, limit: int, state: str = "", kind: str = "") -> list[Card]:
+    """Return up to `limit` published lots after `lot_id`, in the order of their ids."""
+    newest = select(func.max(Auction.id)).where(Auction.lot_id == Lot.id).correlate(Lot).scalar_subquery()
+    where = _where(Filters(states=(state,) if state else (), kinds=(kind,) if kind else ()))
+    rows = session.exec(
+        select(Lot, Auction)
+        .join(Auction, col(Auction.id) == newest)
+        .where(*where, Lot.id > lot_id)
+        .order_by(col(Lot.id))
+        .limit(limit)
+    ).all()
+    return _cards(session, rows, None)
+
+
 def watch(session: Session, person_id: int, lot_id: int, *, follow: bool) -> None:
     """Put a published lot on a person's watch list, or take it off."""
     if session.exec(select(Lot.id).where(Lot.id == lot_id, col(Lot.published_at).is_not(None))).first() is None:

@@ -1,4 +1,4 @@
-"""A party's way into an auction: it asks and agrees, the operator decides, the deposit arrives, the journal admits it."""
+"""A party's way into an auction: it asks and agrees, the operator decides, the deposit comes, the journal admits it."""
 
 from __future__ import annotations
 
