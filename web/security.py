@@ -76,7 +76,7 @@ class Visitor:
     party_name: str = ""
     party_status: str = ""
     roles: frozenset[str] = frozenset()
-    language: str = "en"
+    language: str = ""
     csrf: str = ""
     scopes: frozenset[str] | None = None  # None: not a key, so no scope limits it
     token_hash: str | None = None  # of the session, to look at it again
@@ -400,6 +400,8 @@ class Guard:
             await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from web.errors import refuse
+
         started = time.perf_counter()
         state = scope["app"].state
         request_id = secrets.token_hex(8)
@@ -408,10 +410,15 @@ class Guard:
         request = Request(scope, receive)
         cookies: dict[str, str | None] = {}  # kind -> value to set; None: to delete
         status = 500
-        begun = False
+        begun = too_large = False
 
         async def sending(message: Message) -> None:
-            nonlocal status, begun
+            nonlocal status, begun, too_large
+            if message["type"] == "http.response.start" and message["status"] == 413 and not begun:
+                # The framework's own answer is bare text; ours has a code and a sentence.
+                too_large = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+            if too_large:
+                return
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
                 headers = MutableHeaders(scope=message)
@@ -424,12 +431,13 @@ class Guard:
         try:
             answer, receive = await self._admit(request, receive, cookies)
             await (answer or self.app)(scope, receive, sending)
+            if too_large:
+                too_large = False
+                await refuse(request, 413, "too_large")(scope, receive, sending)
         except Exception:
             # A 500 is always our bug: the log has it all, the answer nothing but the id to find it by.
             log.exception("failed", request=request_id, method=request.method, path=scope["path"])
             if not begun:
-                from web.errors import refuse
-
                 await refuse(request, 500, "internal")(scope, receive, sending)
         finally:
             took = time.perf_counter() - started

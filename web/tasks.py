@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -165,7 +166,10 @@ class Jobs:
 
         self._beat.stop(wait=False)
         celery.worker.state.should_stop = 0
-        self._threads[0].join(STOP_WITHIN_S)
+        until = time.monotonic() + STOP_WITHIN_S
+        while self._threads[0].is_alive() and time.monotonic() < until:
+            self.poke()  # it looks at `should_stop` after a message, or after two seconds without one
+            self._threads[0].join(0.05)
         celery.worker.state.should_stop = None
 
     def poke(self) -> None:
@@ -189,16 +193,16 @@ def make_celery(settings: Settings, context: TaskContext) -> Celery:
         timezone="UTC", broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else {},
     )  # fmt: skip
 
-    @app.task(name="clearlot.look", expires=5)
+    @app.task(name="clearlot.look", expires=5, shared=False)
     def look() -> None:
         for outbox_id in context.db.read(due_rows, at=utc_now()):
             app.send_task("clearlot.run", args=[outbox_id], ignore_result=True)
 
-    @app.task(name="clearlot.run")
+    @app.task(name="clearlot.run", shared=False)
     def run(outbox_id: int) -> None:
         run_row(context, outbox_id)
 
-    @app.task(name="clearlot.beat")
+    @app.task(name="clearlot.beat", shared=False)
     def run_beat(name: str) -> None:
         try:
             BEATS[name][0](context)
