@@ -35,6 +35,7 @@ TURN_TIMEOUT_S = 5.0  # a database that is silent for longer counts as lost
 LOCK_TIMEOUT_MS = 2_000  # another node's turn is a thousand times shorter
 FROZEN_MS = 1_000  # the database lets a node go that stops in the middle of its turn
 CLOCK_OFF_MS = 500  # a node whose clock is off by more decides nothing (promises.md, Time)
+OUTAGE = timedelta(seconds=4)  # every node's heart beats each second
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SEPARATOR = "\x1e"  # JSON text cannot contain it
 
@@ -525,3 +526,25 @@ def due_heads(session: Session, *, before: datetime) -> list[Head]:
 def heads_of(session: Session, auction_ids: Sequence[int]) -> list[Head]:
     """Return the heads of these auctions."""
     return [Head(*row) for row in session.exec(_heads().where(col(tables.Auction.id).in_(auction_ids)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The last time in which no node could decide bids, and whether this very heartbeat ended it."""
+
+    outage_since: datetime | None
+    outage_until: datetime | None
+    is_over_now: bool
+
+
+def heartbeat(session: Session, *, at: datetime) -> Beat:
+    """Note that a node can decide now; a silence of all nodes longer than OUTAGE was an outage, and ends here."""
+    row = session.exec(select(tables.Heartbeat).where(tables.Heartbeat.id == 1).with_for_update()).first()
+    if row is None:
+        row = tables.Heartbeat(id=1, seen_at=at)
+    is_over_now = at - row.seen_at > OUTAGE
+    if is_over_now:
+        row.outage_since, row.outage_until = row.seen_at, at
+    row.seen_at = max(row.seen_at, at)
+    session.add(row)
+    return Beat(row.outage_since, row.outage_until, is_over_now)

@@ -130,6 +130,33 @@ def sign_ins(session: Session, person_id: int, *, at: datetime) -> list[SignIn]:
     )
 
 
+def still_valid(session: Session, keys: Collection[str], *, at: datetime) -> dict[str, bool]:
+    """Look again at many sessions (token hashes) and API keys (`key:` and the prefix) at once.
+
+    Returns: those that are still open, and whether their party is (still) admitted, so that it may bid.
+    """
+    prefixes = [key[4:] for key in keys if key.startswith("key:")]
+    sessions = session.exec(
+        select(SignIn.token_hash, Party.status)
+        .join(Person, col(Person.id) == SignIn.person_id)
+        .join(Party, col(Party.id) == Person.party_id)
+        .where(
+            col(SignIn.token_hash).in_(keys), SignIn.expires_at > at, SignIn.seen_at > at - IDLE,
+            col(Person.locked).is_(False),
+        )
+    )  # fmt: skip
+    valid = {token_hash: status == "admitted" for token_hash, status in sessions}
+    if prefixes:
+        owned = session.exec(
+            select(ApiKey.prefix, Party.status)
+            .join(Person, col(Person.id) == ApiKey.person_id)
+            .join(Party, col(Party.id) == Person.party_id)
+            .where(col(ApiKey.prefix).in_(prefixes), col(ApiKey.revoked_at).is_(None), col(Person.locked).is_(False))
+        )
+        valid |= {f"key:{prefix}": status == "admitted" for prefix, status in owned}
+    return valid
+
+
 # --- tries that failed ---------------------------------------------------------------------------
 
 

@@ -351,6 +351,15 @@ class Entry(SQLModel, table=True):
     hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
+class Heartbeat(SQLModel, table=True):
+    """One row: when any node could last decide bids, and the last time in which none could."""
+
+    id: int = Field(sa_type=BIG, primary_key=True)
+    seen_at: datetime = _at()
+    outage_since: datetime | None = _at(nullable=True)
+    outage_until: datetime | None = _at(nullable=True)
+
+
 class Participation(SQLModel, table=True):
     """A party's way into one auction: asked, agreement, deposit, admitted with a limit."""
 

@@ -231,6 +231,8 @@ async def end_session(request: Request, response: Response) -> None:
     """Sign out: the session ends on the server, and its sockets with it."""
     if request.user.token_hash is not None:
         await request.state.db.in_thread(parties.end_sign_in, request.user.token_hash)
+        if request.app.state.gateway is not None:
+            request.app.state.gateway.end_session(request.user.token_hash)
     response.delete_cookie(cookie_name(request.app.state.settings), path="/")
 
 
@@ -292,6 +294,12 @@ async def visitor_of(db: Database, settings: Settings, connection: HTTPConnectio
 
 _KEY = re.compile(r"[Bb]earer clk_([A-Za-z0-9]{8})_([A-Za-z0-9_-]{20,80})", re.ASCII)
 _key_noted: dict[str, float] = {}
+
+
+def key_prefix(authorization: str) -> str:
+    """The public part of an API key in an Authorization header; empty, when there is none."""
+    match = _KEY.fullmatch(authorization)
+    return match.group(1) if match else ""
 
 
 async def _note_use(db: Database, prefix: str) -> None:

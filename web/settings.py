@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     signing_key: SecretStr = SecretStr("")  # Ed25519 seed, base64; the embedded default keeps its own
     log_level: str = "INFO"
     trusted_proxies: str = "127.0.0.1"
+    commands_per_second: int = 20  # bids and proxies of one party on one node (docs/live-protocol.md, Limits)
+    commands_burst: int = 40
     max_upload_bytes: int = 512 * 1024 * 1024
 
     @property

@@ -57,6 +57,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("auction_id", "sequence", name=op.f("pk_entry")),
     )
     op.create_table(
+        "heartbeat",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("seen_at", storage.database.Instant(timezone=True), nullable=False),
+        sa.Column("outage_since", storage.database.Instant(timezone=True), nullable=True),
+        sa.Column("outage_until", storage.database.Instant(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_heartbeat")),
+    )
+    op.create_table(
         "ledgeraccount",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("code", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -831,6 +839,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_ledgeraccount_party_id"))
 
     op.drop_table("ledgeraccount")
+    op.drop_table("heartbeat")
     op.drop_table("entry")
     op.drop_table("bankaccount")
     with op.batch_alter_table("audittrail", schema=None) as batch_op:
