@@ -1,6 +1,6 @@
 """The JSON API under /api/v1: one FastAPI application, strict JSON, problem+json, OpenAPI 3.1.
 
-A subject exports `api: APIRouter` from its web module; ROUTERS lists them.  A handler says who may call it with
+A subject exports `api: APIRouter` from its web module; `subjects` lists them.  A handler says who may call it with
 `allowed(...)`, takes its body with `json_body(Model)` and answers with plain values:
 
     @api.post("/lots", status_code=201, responses=PROBLEMS)
@@ -225,7 +225,11 @@ async def me(visitor: Visitor = allowed()) -> dict[str, Any]:
     }
 
 
-ROUTERS: list[APIRouter] = [routes]  # one for each subject with JSON
+def subjects() -> list[APIRouter]:
+    """One router for each subject with JSON; imported here, because subjects use what stands above."""
+    from web import lots
+
+    return [routes, lots.api]
 
 
 def create_api(app: Starlette) -> FastAPI:
@@ -244,7 +248,7 @@ def create_api(app: Starlette) -> FastAPI:
         exception_handlers={**HANDLERS, RequestValidationError: on_validation},
     )
     api.state = app.state
-    for router in ROUTERS:
+    for router in subjects():
         api.include_router(router)
     api.openapi = _described(api)  # type: ignore[method-assign]
     return api

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from storage.database import Database
 from storage.objects import open_objects
-from web import health, home, parties
+from web import collateral, health, home, live, lots, parties
 from web.api import create_api
 from web.errors import HANDLERS
 from web.logs import configure_logs
@@ -29,7 +29,9 @@ MAX_BODY_BYTES = 1024 * 1024  # a route that takes files says so: Route(..., max
 STATIC = Path(__file__).parent / "static"
 
 # The pages of each subject; where it has JSON too, web/api.py lists it.
-PAGES: list[BaseRoute] = [*home.routes, *parties.routes, *health.routes]
+PAGES: list[BaseRoute] = [
+    *home.routes, *parties.routes, *lots.routes, *collateral.routes, *health.routes, *live.routes,
+]  # fmt: skip
 
 
 class Static(StaticFiles):
@@ -49,6 +51,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state = app.state
     if is_embedded(state.settings):
         state.db.upgrade()
+    state.gateway = live.Gateway(state.settings, state.db, render_part=None)
+    await state.gateway.start()
     jobs = Jobs(state)
     state.jobs = jobs
     state.poke = jobs.poke
@@ -57,6 +61,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
     finally:
         await jobs.stop()
+        await state.gateway.stop()
         state.db.close()
 
 

@@ -24,10 +24,13 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from storage import outbox
+from auctions.messages import Admit, Bar
+from market.errors import Conflict
+from storage import outbox, settlement
 from storage.database import Database
 from storage.objects import Objects
 from storage.tables import Outbox
+from web.live import submit_alone
 from web.render import utc_now
 from web.settings import Settings
 
@@ -123,9 +126,9 @@ class Jobs:
         self._threads: list[threading.Thread] = []
 
     def _submit(self, auction_id: int, command: Any) -> Any:
-        """Hand a command to this node's sequencer from a task's thread, and wait for its entry."""
+        """Have a command decided by this node's sequencer, or by one of its own, and wait for its entry."""
         if self._loop is None or self.state.gateway is None:
-            raise RuntimeError("no sequencer in this process")
+            return submit_alone(self.state.db, auction_id, command)
         submitted = asyncio.run_coroutine_threadsafe(self.state.gateway.submit(auction_id, command), self._loop)
         return submitted.result(timeout=30)
 
@@ -182,9 +185,6 @@ class Jobs:
 
 def make_celery(settings: Settings, context: TaskContext) -> Celery:
     """The Celery application: one task that looks for due rows, one that runs a row, and the beats."""
-    from web import subject_tasks
-
-    subject_tasks.load()
     broker = settings.redis_url or "memory://"
     app = Celery("clearlot", broker=broker, backend="cache+memory://", set_as_current=False)
     app.conf.update(
@@ -217,3 +217,36 @@ def make_celery(settings: Settings, context: TaskContext) -> Celery:
         },
     }
     return app
+
+
+# --- what the flows leave in the outbox; tapes and statements stand with their subjects -----------------
+
+
+@task("submit_command")
+def submit_command(context: TaskContext, auction_id: int, command: dict[str, Any]) -> None:
+    """Hand an admission to the auction's sequencer; the command's id makes a second time harmless."""
+    kinds = {"admit": Admit, "bar": Bar}
+    facts = {name: value for name, value in command.items() if name != "type"}
+    try:
+        context.submit(auction_id, kinds[command["type"]](**facts))
+    except Conflict as conflict:
+        if conflict.code != "key_reused":  # its first form is in the journal, and stands
+            raise
+
+
+@task("settle")
+def settle(context: TaskContext, auction_id: int) -> None:
+    """Money follows the outcome of a closed auction."""
+    context.db.in_transaction(settlement.settle, auction_id, at=utc_now())
+
+
+@task("complete")
+def complete(context: TaskContext, sale_id: int) -> None:
+    """Close out a sale that was paid."""
+    context.db.in_transaction(settlement.complete, sale_id, at=utc_now())
+
+
+@beat("default_overdue_sales", every=timedelta(seconds=30))
+def default_overdue_sales(context: TaskContext) -> None:
+    """Sales whose time for paying, with its grace, has run out."""
+    context.db.in_transaction(settlement.default_overdue_sales, at=utc_now())
