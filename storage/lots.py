@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,17 +14,18 @@ from sqlalchemy import ColumnElement, and_, case, or_, true, update
 from sqlalchemy import select as select_rows
 from sqlmodel import Session, col, func, select
 
-from auctions.messages import Create
-from auctions.rulesets import PACKAGED, Ruleset, packaged
+from auctions.messages import Create, Created
+from auctions.rulesets import PACKAGED, Ruleset, Terms, packaged
 from market import lots as rules
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.lots import Check, LotDraft, LotTerms, Previous, Status, move
 from storage import outbox
-from storage.journal import open_journal
+from storage.journal import entries_after, open_journal
 from storage.parties import note
 from storage.tables import (
     Auction,
     Collateral,
+    Entry,
     LoanAccount,
     Lot,
     Participation,
@@ -576,6 +578,84 @@ def lot_to_show(
         balance=balance,
         watched=person_id is not None and session.get(Watch, (person_id, lot_id)) is not None,
     )
+
+
+# --- what a room shows of the journal --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BidRow:
+    """One bid that everybody has seen: its entry, instant and how it came (`bid`, `auto_bid`)."""
+
+    sequence: int
+    at: datetime
+    bidder: int
+    amount_minor: int
+    how: str
+    extended: bool  # the entry moved the end
+
+
+def bids(session: Session, auction_id: int, *, limit: int) -> list[BidRow]:
+    """Return the last bids of an auction, newest first; those of one entry in their reverse order."""
+    rows = session.execute(
+        select(col(Entry.sequence), col(Entry.at_ms), col(Entry.public))
+        .where(Entry.auction_id == auction_id, or_(*(col(Entry.public).contains(mark) for mark in _BID_MARKS)))
+        .order_by(col(Entry.sequence).desc())
+        .limit(limit)
+    )
+    found: list[BidRow] = []
+    for sequence, at_ms, public in rows:
+        events = json.loads(public)["events"]
+        extended = any(event["type"] == "extended" for event in events)
+        for event in reversed([event for event in events if event["type"] in ("bid", "auto_bid")]):
+            at = rules.from_ms(at_ms)
+            found.append(BidRow(sequence, at, event["bidder"], event["amount_minor"], event["type"], extended))
+    return found
+
+
+_BID_MARKS = ('{"type":"bid"', '{"type":"auto_bid"')
+
+
+@dataclass(frozen=True, slots=True)
+class RoomFacts:
+    """What never changes about an auction: enough to show its standing without another look."""
+
+    auction_id: int
+    lot_id: int
+    number: int
+    reference: str
+    title_en: str
+    title_zh: str
+    currency: str
+    terms: Terms
+    lot_terms: LotTerms
+    picture: int | None
+    creditor_id: int
+
+
+def room_facts(session: Session, auction_id: int) -> RoomFacts:
+    """Return what never changes about an auction: the terms are those of its journal's first entry."""
+    row = session.exec(
+        select(Auction, Lot).join(Lot, col(Lot.id) == Auction.lot_id).where(Auction.id == auction_id)
+    ).first()
+    if row is None:
+        raise NotFound("auction")
+    auction, lot = row
+    [first] = entries_after(session, auction_id, 0, limit=1)
+    created = first.events[0]
+    assert isinstance(created, Created)
+    cover = None
+    if lot.collateral_id:
+        cover = session.exec(
+            select(Picture.id)
+            .where(Picture.collateral_id == lot.collateral_id)
+            .order_by(col(Picture.position))
+            .limit(1)
+        ).first()
+    return RoomFacts(
+        auction_id, lot.id, auction.number, lot.reference, lot.title_en, lot.title_zh, lot.currency, created.terms,
+        LotTerms.model_validate((lot.frozen or {})["terms"]), cover, lot.creditor_id,
+    )  # fmt: skip
 
 
 # --- shared -------------------------------------------------------------------------------------------

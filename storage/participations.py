@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlmodel import Session, col, select
 
+from auctions.messages import Admit
 from market.errors import Conflict, NotAllowed, NotFound
 from market.lots import LotTerms, agreement_hash
-from market.reconciliation import IN, REFERENCE_SPACE, make_reference
 from storage import outbox
 from storage.parties import note
+from storage.settlement import ask_deposit
 from storage.tables import Auction, Lot, Participation, Party, PaymentDue, Person, Sale
 
 RUNNING = ("upcoming", "open", "paused")
@@ -91,24 +92,17 @@ def approve(
     if not terms.deposit_minor:
         put_admission(session, asked, at=at)
         return None
-    due = PaymentDue(
-        reference=make_reference(IN, secrets.randbelow(REFERENCE_SPACE)), kind="deposit", party_id=asked.party_id,
-        auction_id=auction.id, amount_minor=terms.deposit_minor, currency=lot.currency, due_at=auction.closes_at,
-        created_at=at,
+    return ask_deposit(
+        session, auction_id=auction.id, party_id=asked.party_id, amount_minor=terms.deposit_minor,
+        currency=lot.currency, due_at=auction.closes_at, at=at,
     )  # fmt: skip
-    session.add(due)
-    session.flush()
-    return due
 
 
 def put_admission(session: Session, asked: Participation, *, at: datetime) -> None:
     """Leave the `Admit` for the auction's sequencer; the key makes sending it twice harmless."""
-    command = {
-        "type": "admit", "id": f"admit-{asked.id}", "party_id": asked.party_id, "limit_minor": asked.limit_minor,
-        "priority_rank": asked.priority_rank, "by": 0,
-    }  # fmt: skip
-    arguments = {"auction_id": asked.auction_id, "command": command}
-    outbox.put(session, "submit_command", f"admit:{asked.id}", arguments, at=at)
+    command = Admit(f"admit-{asked.id}", asked.party_id, asked.limit_minor, asked.priority_rank)
+    arguments = {"auction_id": asked.auction_id, "command": json.loads(command.text())}
+    outbox.put(session, "submit_command", f"admit:{asked.auction_id}:{asked.party_id}", arguments, at=at)
 
 
 def refuse(session: Session, participation_id: int, reason: str, *, person_id: int, at: datetime) -> None:
