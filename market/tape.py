@@ -11,9 +11,10 @@ How balances follow from the columns, by the mapping's rule; what the file does 
   has no accrued interest.  A status gives a range of days (In Grace Period 1-15, Late 16-30, Late 31-120): the range is
   kept.  Charged-off loans have balance 0 and no days in the file: kept so; what was written off is among the facts.
 - `outcome_36_months` (LendingClub of 2015): the amount lent is not in the file; it is the present value of 36
-  instalments at the loan's monthly rate, rounded to 25, which equals the principal repaid in 99.9 % of the fully paid loans.  Fully
-  paid: nothing is owed.  Charged off: amount lent less principal received.  Recoveries stand beside it among the facts,
-  not netted: the file does not say against which part of the debt they were booked.  No days past due are given.
+  instalments at the loan's monthly rate, rounded to 25, which equals the principal repaid in 99.9 % of the fully paid
+  loans.  Fully paid: nothing is owed.  Charged off: amount lent less principal received.  Recoveries stand beside it
+  among the facts, not netted: the file does not say against which part of the debt they were booked.  No days past
+  due are given.
 - `prosper`: days past due as given, inside the range of the status's words.  Current and past due: amount lent less
   principal paid.  Charged off and defaulted: the net principal loss, which the publisher defines as what remains
   uncollected after recoveries; one that is negative (more came back than was owed) leaves nothing owed.
@@ -44,6 +45,8 @@ EARLIEST = date(1900, 1, 1)
 HIGH_RATE_BP = 6_000  # believable up to 60 % a year
 DAYS_OF_YEARS = 366 * 40  # believable age of a loan
 SHOWN_FAULTS = 100
+MOST_NAMES = 60  # of products and regions in the report
+MOST_COUNTED = 5_000  # of them while reading
 MOST_FAULTS = 500_000  # kept one by one; beyond that the tape is refused and reading stops
 
 # What every checked frame has, in this order.
@@ -82,15 +85,24 @@ class Totals:
     balance_minor: int = 0
     by_bucket: dict[str, list[int]] = field(default_factory=dict)  # bucket -> [accounts, balance]
     by_status: dict[str, list[int]] = field(default_factory=dict)
+    by_product: dict[str, list[int]] = field(default_factory=dict)
+    by_region: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, frame: pl.DataFrame) -> None:
         """Count the rows of a checked frame in."""
         self.rows += frame.height
         self.principal_minor += int(frame["principal_minor"].sum())
         self.balance_minor += int(frame["balance_minor"].sum())
-        for into, by in ((self.by_bucket, "bucket"), (self.by_status, "status")):
+        for into, by in (
+            (self.by_bucket, "bucket"),
+            (self.by_status, "status"),
+            (self.by_product, "product"),
+            (self.by_region, "region"),
+        ):
             counted = frame.group_by(by).agg(pl.len(), pl.col("balance_minor").sum())
             for name, rows, balance in counted.iter_rows():
+                if name not in into and len(into) >= MOST_COUNTED:
+                    continue
                 sums = into.setdefault(name, [0, 0])
                 sums[0] += rows
                 sums[1] += int(balance)
@@ -103,7 +115,13 @@ class Totals:
             "balance_minor": self.balance_minor,
             "by_bucket": {name: self.by_bucket[name] for name in BUCKETS if name in self.by_bucket},
             "by_status": dict(sorted(self.by_status.items())),
+            "by_product": _largest(self.by_product),
+            "by_region": _largest(self.by_region),
         }
+
+
+def _largest(sums: dict[str, list[int]]) -> dict[str, list[int]]:
+    return dict(sorted(sums.items(), key=lambda one: (-one[1][0], one[0]))[:MOST_NAMES])
 
 
 @dataclass(slots=True)
@@ -166,7 +184,7 @@ class Checker:
         for step in values[1:]:
             frame = frame.with_columns(step)
         read = self._with_repeated(frame.collect())
-        faults = [*block.faults, *self._faults(read, checks)]
+        faults = sorted([*block.faults, *self._faults(read, checks)], key=lambda fault: fault.row or 0)
         rows = block.frame.height + len(block.odd)
         good = read.filter(pl.col("is_good"))
         self._count(read, good, rows, faults)
