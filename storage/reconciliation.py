@@ -25,6 +25,7 @@ from market.money import amount_text
 from market.reconciliation import Expected, Line, Suggestion
 from storage import ledger as books
 from storage import outbox, settlement
+from storage.parties import note
 from storage.tables import (
     BankAccount,
     LedgerAccount,
@@ -45,6 +46,18 @@ MOST_FAULTS = 100
 
 
 # --- files --------------------------------------------------------------------------------------------
+
+
+def open_bank_account(session: Session, *, name: str, iban: str, currency: str, person_id: int, at: datetime) -> int:
+    """Enter a bank account of the platform, whose statements may then be taken; return its id. Again: the first one."""
+    first = session.exec(select(BankAccount.id).where(BankAccount.iban == iban)).first()
+    if first is not None:
+        return first
+    account = BankAccount(name=name, iban=iban, currency=currency)
+    session.add(account)
+    session.flush()
+    note(session, person_id, "open_bank_account", "bank_account", account.id, {"currency": currency}, at=at)
+    return account.id
 
 
 def keep_file(
