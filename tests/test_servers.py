@@ -99,7 +99,7 @@ def test_what_is_absent_is_said_and_in_ci_fails(tmp_path: Path) -> None:
         root = Path(__file__).resolve().parent.parent
         return subprocess.run(
             [*command, "--rootdir", str(tmp_path)],
-            env={**kept, "PYTHONPATH": str(root), **env},
+            env={**kept, "PYTHONPATH": str(root), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **env},
             cwd=tmp_path,
             capture_output=True,
             text=True,
