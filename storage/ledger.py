@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import BigInteger, Select, cast, func, insert, literal
@@ -208,6 +209,64 @@ def unbalanced(session: Session) -> list[tuple[int, int]]:
     return [(one, int(difference)) for one, difference in session.execute(query)]
 
 
+# --- reading ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PostingLine:
+    """One posting, with the entry that it is part of."""
+
+    posting: tables.Posting
+    entry: tables.LedgerEntry
+    account: tables.LedgerAccount
+
+
+def postings_of(session: Session, code: str, *, before: int = 0, limit: int = 100) -> list[PostingLine]:
+    """The postings of one ledger account, newest first; `before`: a posting's id, for the next page."""
+    query = _lines().where(tables.LedgerAccount.code == code).order_by(col(tables.Posting.id).desc()).limit(limit)
+    if before:
+        query = query.where(col(tables.Posting.id) < before)
+    return [PostingLine(*row) for row in session.execute(query)]
+
+
+def show_entry(session: Session, entry_id: int, *, limit: int = 200) -> tuple[tables.LedgerEntry, list[PostingLine]]:
+    """One entry and its postings, at most `limit` of them. Raises: NotFound."""
+    entry = session.get(tables.LedgerEntry, entry_id)
+    if entry is None:
+        raise NotFound("ledger_entry", id=entry_id)
+    query = _lines().where(tables.Posting.ledger_entry_id == entry_id).order_by(col(tables.Posting.id)).limit(limit)
+    return entry, [PostingLine(*row) for row in session.execute(query)]
+
+
+def reversal_of(session: Session, entry_id: int) -> int | None:
+    """The id of the entry that reverses this one, if there is one."""
+    return session.exec(select(tables.LedgerEntry.id).where(tables.LedgerEntry.reverses_id == entry_id)).first()
+
+
+def entries(session: Session, *, before: int = 0, limit: int = 100) -> list[tuple[tables.LedgerEntry, int]]:
+    """Entries, newest first, each with the sum of its debits."""
+    amount = col(tables.Posting.amount_minor)
+    debits = func.coalesce(func.sum(amount).filter(amount > 0), 0)
+    query = (
+        sqlalchemy.select(tables.LedgerEntry, debits)
+        .join(tables.Posting, col(tables.Posting.ledger_entry_id) == col(tables.LedgerEntry.id))
+        .group_by(col(tables.LedgerEntry.id))
+        .order_by(col(tables.LedgerEntry.id).desc())
+        .limit(limit)
+    )
+    if before:
+        query = query.where(col(tables.LedgerEntry.id) < before)
+    return [(entry, int(debit)) for entry, debit in session.execute(query)]
+
+
+def _lines() -> Any:
+    return (
+        sqlalchemy.select(tables.Posting, tables.LedgerEntry, tables.LedgerAccount)
+        .join(tables.LedgerEntry, col(tables.LedgerEntry.id) == col(tables.Posting.ledger_entry_id))
+        .join(tables.LedgerAccount, col(tables.LedgerAccount.id) == col(tables.Posting.ledger_account_id))
+    )
+
+
 # --- one step each ----------------------------------------------------------------------------------
 
 
@@ -284,4 +343,4 @@ def _insert_entries(session: Session, entries: Sequence[LedgerEntry], *, at: dat
         for entry in entries
     ]  # fmt: skip
     made = session.execute(insert(tables.LedgerEntry).returning(tables.LedgerEntry.key, tables.LedgerEntry.id), rows)  # type: ignore[call-overload]
-    return {key: entry_id for key, entry_id in made}
+    return dict(made)

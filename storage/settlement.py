@@ -30,6 +30,7 @@ from storage import ledger as books
 from storage import outbox
 from storage.tables import (
     Auction,
+    BankAccount,
     Collateral,
     Entry,
     LoanAccount,
@@ -638,3 +639,155 @@ def _move_accounts(
     count = int(moved.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
     if expected is not None and count != expected:
         raise Conflict("accounts_not_" + before.value, expected=expected, found=count)
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+def winning_bid(session: Session, sale: Sale) -> tuple[int, int, str]:
+    """The journal entry that made the buyer the winner: (sequence, minor units, hash in hex)."""
+    entries = session.exec(
+        select(Entry)
+        .where(
+            Entry.auction_id == sale.auction_id,
+            Entry.sequence <= sale.plan["entry"],
+            col(Entry.public).contains("bid", autoescape=True),
+        )
+        .order_by(col(Entry.sequence).desc())
+        .execution_options(yield_per=100)
+    )
+    for entry in entries:
+        for event in json.loads(entry.public)["events"]:
+            if event["type"] in ("bid", "auto_bid") and event["bidder"] == sale.bidder:
+                return entry.sequence, event["amount_minor"], entry.hash.hex()
+    raise NotFound("journal_event", auction=sale.auction_id, event="bid")
+
+
+@dataclass(frozen=True, slots=True)
+class SaleLine:
+    """A sale in a list."""
+
+    sale: Sale
+    lot: Lot
+    buyer: str
+    creditor: str
+    due: PaymentDue | None
+
+
+def sales(
+    session: Session,
+    *,
+    creditor_id: int | None = None,
+    buyer_id: int | None = None,
+    status: str = "",
+    limit: int = 100,
+    after: int = 0,
+) -> list[SaleLine]:
+    """Sales that one may see, newest first; both ids None: all of them (operators). `after`: of which sale on."""
+    query = select(Sale, Lot).join(Lot, col(Lot.id) == col(Sale.lot_id)).order_by(col(Sale.id).desc()).limit(limit)
+    if creditor_id is not None and buyer_id is not None:
+        query = query.where((Lot.creditor_id == creditor_id) | (Sale.buyer_id == buyer_id))
+    elif creditor_id is not None:
+        query = query.where(Lot.creditor_id == creditor_id)
+    elif buyer_id is not None:
+        query = query.where(Sale.buyer_id == buyer_id)
+    if status:
+        query = query.where(Sale.status == status)
+    if after:
+        query = query.where(Sale.id < after)
+    rows = session.exec(query).all()
+    names = _party_names(session, {one.buyer_id for one, _ in rows} | {lot.creditor_id for _, lot in rows})
+    dues = {
+        due.sale_id: due
+        for due in session.exec(select(PaymentDue).where(col(PaymentDue.sale_id).in_([one.id for one, _ in rows])))
+    }
+    return [SaleLine(one, lot, names[one.buyer_id], names[lot.creditor_id], dues.get(one.id)) for one, lot in rows]
+
+
+def _party_names(session: Session, ids: set[int]) -> dict[int, str]:
+    return dict(session.execute(select_rows(col(Party.id), col(Party.name)).where(col(Party.id).in_(ids))).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """All that the page of one sale needs."""
+
+    line: SaleLine
+    view: str  # creditor | buyer | operator
+    steps: list[SaleStep]
+    deposit: PaymentDue | None
+    paid_by: list[StatementLine]
+    payouts: list[Payout]
+    accounts: list[tuple[SaleAccount, LoanAccount]]  # the first ACCOUNTS_SHOWN
+    accounts_minor: int
+    shares_minor: int
+    bank: BankAccount | None
+
+
+ACCOUNTS_SHOWN = 50
+
+
+def show_sale(session: Session, sale_id: int, *, party_id: int | None, is_operator: bool, after: int = 0) -> Shown:
+    """A sale as its creditor, its buyer or an operator may see it. Raises: NotFound for everybody else."""
+    sale = session.get(Sale, sale_id)
+    lot = session.get(Lot, sale.lot_id) if sale else None
+    if sale is None or lot is None or not (is_operator or party_id in (sale.buyer_id, lot.creditor_id)):
+        raise NotFound("sale", id=sale_id)
+    view = "operator" if is_operator else "creditor" if party_id == lot.creditor_id else "buyer"
+    names = _party_names(session, {sale.buyer_id, lot.creditor_id})
+    dues = session.exec(
+        select(PaymentDue).where(PaymentDue.auction_id == sale.auction_id, PaymentDue.party_id == sale.buyer_id)
+    ).all()
+    balance = next((one for one in dues if one.kind == "balance"), None)
+    deposit = next((one for one in dues if one.kind == "deposit"), None)
+    of_sale = col(SaleAccount.sale_id) == sale.id
+    totals = session.execute(
+        select_rows(
+            func.coalesce(func.sum(SaleAccount.balance_minor), 0), func.coalesce(func.sum(SaleAccount.price_minor), 0)
+        ).where(of_sale)
+    ).one()
+    shown_accounts = session.exec(
+        select(SaleAccount, LoanAccount)
+        .join(LoanAccount, col(LoanAccount.id) == col(SaleAccount.account_id))
+        .where(of_sale, SaleAccount.account_id > after)
+        .order_by(col(SaleAccount.account_id))
+        .limit(ACCOUNTS_SHOWN)
+    ).all()
+    paid_by = session.exec(
+        select(StatementLine)
+        .where(col(StatementLine.payment_due_id).in_([one.id for one in dues]))
+        .order_by(col(StatementLine.id))
+    ).all()
+    payouts = select(Payout).where(Payout.auction_id == sale.auction_id).order_by(col(Payout.id))
+    if view == "creditor":
+        payouts = payouts.where(Payout.party_id == lot.creditor_id)
+    elif view == "buyer":
+        payouts = payouts.where(Payout.party_id == sale.buyer_id)
+    bank = session.exec(
+        select(BankAccount).where(BankAccount.currency == sale.currency).order_by(col(BankAccount.id))
+    ).first()
+    return Shown(
+        SaleLine(sale, lot, names[sale.buyer_id], names[lot.creditor_id], balance), view,
+        list(session.exec(select(SaleStep).where(SaleStep.sale_id == sale.id).order_by(col(SaleStep.id)))), deposit,
+        list(paid_by), list(session.exec(payouts)), list(shown_accounts), int(totals[0]), int(totals[1]), bank,
+    )  # fmt: skip
+
+
+def payments_due(session: Session, *, party_id: int | None, limit: int = 100, after: int = 0) -> list[PaymentDue]:
+    """Payments that a party is expected to make (None: of everybody), newest first."""
+    query = select(PaymentDue).order_by(col(PaymentDue.id).desc()).limit(limit)
+    if party_id is not None:
+        query = query.where(PaymentDue.party_id == party_id)
+    if after:
+        query = query.where(PaymentDue.id < after)
+    return list(session.exec(query))
+
+
+def payouts(session: Session, *, status: str = "", limit: int = 200, after: int = 0) -> list[Payout]:
+    """What is owed out, newest first."""
+    query = select(Payout).order_by(col(Payout.id).desc()).limit(limit)
+    if status:
+        query = query.where(Payout.status == status)
+    if after:
+        query = query.where(Payout.id < after)
+    return list(session.exec(query))
