@@ -67,7 +67,8 @@ def serve_app(chosen: Settings) -> None:
         ws_per_message_deflate=False, timeout_graceful_shutdown=10,
     )  # fmt: skip
     server = Server(config)
-    asyncio.run(server.serve(), loop_factory=config.get_loop_factory())
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(server.serve())
     if not server.started:
         raise fail(f"nothing can listen on {chosen.host}:{chosen.port}; is it in use? Choose with --port.")
 
