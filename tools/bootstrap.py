@@ -38,7 +38,8 @@ def install(files: list[Path]) -> None:
     uv = VENV / "bin" / "uv"
     lists = [argument for file in files for argument in ("-r", str(file))]
     if subprocess.run([*pip, "-r", str(ROOT / "requirements" / "uv.txt")]).returncode == 0:
-        sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", str(PYTHON)]
+        # The machine's certificates, as pip does: a network may have a proxy with its own.
+        sync = [str(uv), "pip", "sync", "--system-certs", "--quiet", "--require-hashes", "--python", str(PYTHON)]
         if subprocess.run([*sync, *map(str, files)]).returncode == 0:
             return
         print("uv did not succeed; trying pip", file=sys.stderr)
