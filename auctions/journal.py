@@ -15,7 +15,7 @@ arrival decides whether it was in time, the number who was first.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -190,7 +190,7 @@ class Fold:
             return (Created(terms),)
         if terms.reserve_minor is None:
             raise RulesetFault("reserve_missing", "reserve_minor", "A hidden reserve needs an amount.")
-        return (Created(terms), ReserveSet(terms.reserve_minor))
+        return (Created(replace(terms, reserve_minor=None)), ReserveSet(terms.reserve_minor))
 
     def _remember(self, scope: int, command_id: str, text: str) -> None:
         answers = self._answers.get(scope)

@@ -103,7 +103,7 @@ class Sequencer:
         self._publish = publish
         self._queue: list[Waiting] = []
         self._looks: dict[int, set[int]] = {}  # auctions to bring up to date -> parties that asked
-        self._disturbed: set[int] = set()  # auctions with a Disturbed in the queue
+        self._disturbed: dict[int, float] = {}  # auction -> arrival of who was answered busy and counted last
         self._wake = asyncio.Event()
         self._stopping = False
         self.folds: dict[int, Fold] = {}
@@ -155,6 +155,7 @@ class Sequencer:
         """
         told: Callable[[], None] | None = None
         while True:
+            self._wake.clear()  # before looking: to answer somebody `busy` queues a command, too
             work = self._next_work(time.monotonic())
             if work:
                 turn = asyncio.ensure_future(self._turn(work))
@@ -165,10 +166,9 @@ class Sequencer:
             elif told:
                 told()  # which may queue more
                 told = None
-            elif self._stopping:
+            elif self._stopping and not self._queue:
                 return
             else:
-                self._wake.clear()
                 await self._wake.wait()
 
     async def _finish(self, turn: "asyncio.Future[list[Turned]]", work: list[Work]) -> list[Turned] | None:
@@ -196,8 +196,6 @@ class Sequencer:
             if now - one.arrived > QUEUE_BOUND_S and isinstance(one.command, BIDDER_COMMANDS):
                 self._answer_busy(one)
             else:
-                if isinstance(one.command, Disturbed):
-                    self._disturbed.discard(one.auction_id)
                 by_auction.setdefault(one.auction_id, []).append(one)
         looks, self._looks = self._looks, {}
         return [
@@ -212,8 +210,8 @@ class Sequencer:
 
     def _answer_busy(self, one: Waiting) -> None:
         """Say so, and have the auction extended if its end is near: nobody loses a lot because we were slow."""
-        if one.auction_id not in self._disturbed:
-            self._disturbed.add(one.auction_id)
+        if one.arrived - self._disturbed.get(one.auction_id, 0.0) >= DISTURBED_EACH_S:
+            self._disturbed[one.auction_id] = one.arrived
             self._queue.append(Waiting(one.auction_id, Disturbed("busy"), one.arrived, lambda _: None))
             self._wake.set()
         one.tell(Busy())

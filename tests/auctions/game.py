@@ -215,7 +215,7 @@ def play(rng: Random, game: Game, steps: int) -> None:
     for party in rng.sample(range(1, 5), rng.randint(1, 4)):
         game.do(draw_admit(rng, game, party), 10)
     if rng.random() < 0.9:
-        game.do(Tick(), game.model.opens)
+        game.do(Tick(), game.model.opens - rng.choice([0, 0, 0, 1]))
     for _ in range(steps):
         at = draw_instant(rng, game)
         command = draw_command(rng, game, at)
@@ -223,6 +223,13 @@ def play(rng: Random, game: Game, steps: int) -> None:
             used = rng.choice(list(game.sent.values()))[0]
             game.again(used if rng.random() < 0.5 else altered(used), at)
         game.do(command, at)
+    if rng.random() < 0.7:  # to its end, and somebody whom we kept waiting
+        if game.model.paused_at is not None:
+            game.do(Resume(game.id()), game.at)
+        for party in range(1, 5):  # ties, where the rules know them
+            game.do(PlaceBid(game.id(), party, game.model.price() or game.model.minimum()), game.at)
+        game.do(Close(), max(game.at, game.model.closes + game.terms.ruleset.timing.grace_ms))
+        game.do(PlaceBid(game.id(), rng.randint(1, 4), game.model.minimum()), game.model.closes - rng.choice([0, 1]))
     game.replay()
 
 
@@ -259,7 +266,7 @@ def draw_instant(rng: Random, game: Game) -> int:
 
 def draw_command(rng: Random, game: Game, at: int) -> Command:
     model, rules = game.model, game.terms.ruleset.bidding
-    party = rng.randint(1, 4)
+    party = rng.choice([1, 2, 3, 4, model.leader() or 1])
     least, price = model.minimum(), model.price() or game.terms.opening_minor
     step = model.increment(price)
     me, leader = model.parties.get(party), model.parties.get(model.leader() or 0)
@@ -280,8 +287,8 @@ def draw_command(rng: Random, game: Game, at: int) -> Command:
         return StopProxy(game.id(), party)
     if kind < 0.83:
         return draw_admit(rng, game, party)
-    if kind < 0.84:
-        return Bar(game.id(), party, "conflict of interest")
+    if kind < 0.85:
+        return Bar(game.id(), rng.choice([party, model.leader() or party]), "conflict of interest")
     if kind < 0.87:
         return Pause(game.id(), 'network "fault" 网络故障\u2028')
     if kind < 0.92:

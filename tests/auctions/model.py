@@ -1,7 +1,7 @@
 """The rules of an English auction said again, over plain lists, with no thought of speed: too simple to be wrong.
 
-The price is computed anew from every bid ever accepted each time that somebody asks. Nothing of `auctions` is used but the
-terms and the commands.
+The price is computed anew from every bid ever accepted each time that somebody asks. Nothing of `auctions` is used
+but the terms and the commands.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Party:
 class Model:
     terms: Terms
     parties: dict[int, Party] = field(default_factory=dict)
-    bids: list[tuple[int, int, int, int]] = field(default_factory=list)  # proxy off: (-amount, rank or 999, when, party)
+    # proxy off: (-amount, rank or 999, when, party)
+    bids: list[tuple[int, int, int, int]] = field(default_factory=list)
     openly: int = 0  # most that was bid openly
     turn: int = 0
     opened: bool = False
@@ -252,11 +253,11 @@ class Model:
             return "no_priority"
         known = self.parties.get(command.party_id)
         if known is None:
-            self.parties[command.party_id] = Party(
-                len(self.parties) + 1, command.limit_minor, command.priority_rank
-            )
+            self.parties[command.party_id] = Party(len(self.parties) + 1, command.limit_minor, command.priority_rank)
             return "ok"
-        if known.rank != command.priority_rank and (known.maximum or any(bid[3] == command.party_id for bid in self.bids)):
+        if known.rank != command.priority_rank and (
+            known.maximum or any(bid[3] == command.party_id for bid in self.bids)
+        ):
             return "rank_fixed"
         if self.leader() == command.party_id and command.limit_minor < max(known.maximum, self.price() or 0):
             return "limit_in_use"

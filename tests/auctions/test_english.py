@@ -35,12 +35,13 @@ from auctions.messages import (
     Tick,
 )
 from auctions.rulesets import Ruleset, SoftClose, Terms
-from tests.auctions.game import CLOSES, CN, EBAY, LOT, OPENS, OPTIONAL, SALT, SHORT, VARIANTS, Game, draw_admit, play
+from tests.auctions.game import CN, EBAY, LOT, OPENS, OPTIONAL, SALT, SHORT, VARIANTS, Game, play
 
 DAY = 86_400_000
 MINUTE = 60_000
 
-# --- Beside the model ---------------------------------------------------------------------------------------------------
+# --- Beside the model
+# ---------------------------------------------------------------------------------------------------
 
 
 class Bidding(RuleBasedStateMachine):
@@ -141,10 +142,11 @@ TestBidding.settings = settings(max_examples=250, stateful_step_count=30, deadli
 @pytest.mark.parametrize("name", VARIANTS)
 def test_random_play_agrees_with_the_model(name: str) -> None:
     for seed in range(150):
-        play(Random(f"{name} {seed}"), Game(VARIANTS[name]), 40)  # noqa: S311 - the seed is the test
+        play(Random(f"{name} {seed}"), Game(VARIANTS[name]), 40)
 
 
-# --- Vectors and edges --------------------------------------------------------------------------------------------------
+# --- Vectors and edges
+# --------------------------------------------------------------------------------------------------
 
 
 class Room:
@@ -507,7 +509,7 @@ def test_draws_come_near_every_limit() -> None:
     for name, terms in VARIANTS.items():
         for seed in range(60):
             game = Game(terms)
-            play(Random(f"seen {name} {seed}"), game, 40)  # noqa: S311
+            play(Random(f"seen {name} {seed}"), game, 40)
             for entry in game.entries:
                 for event in entry.events:
                     seen.add(type(event).__name__)
