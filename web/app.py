@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from storage.database import Database
 from storage.objects import open_objects
-from web import collateral, health, home, live, lots, parties
+from web import collateral, health, home, live, lots, parties, rooms
 from web.api import create_api
 from web.errors import HANDLERS
 from web.logs import configure_logs
@@ -30,7 +30,7 @@ STATIC = Path(__file__).parent / "static"
 
 # The pages of each subject; where it has JSON too, web/api.py lists it.
 PAGES: list[BaseRoute] = [
-    *home.routes, *parties.routes, *lots.routes, *collateral.routes, *health.routes, *live.routes,
+    *home.routes, *parties.routes, *lots.routes, *collateral.routes, *rooms.routes, *health.routes, *live.routes,
 ]  # fmt: skip
 
 
@@ -51,7 +51,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state = app.state
     if is_embedded(state.settings):
         state.db.upgrade()
-    state.gateway = live.Gateway(state.settings, state.db, render_part=None)
+    state.gateway = live.Gateway(state.settings, state.db, render_part=rooms.Parts(state.db).render)
     await state.gateway.start()
     jobs = Jobs(state)
     state.jobs = jobs
