@@ -1,0 +1,630 @@
+"""The lot page with its bidding room: the standing in parts, bids by form, taking part, proofs; and its JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import uuid4
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from fastapi import APIRouter, Header, Query
+from fastapi import Request as ApiRequest
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from auctions import proof
+from auctions.bidding import Phase, Position, Standing
+from auctions.journal import Entry
+from auctions.messages import ID, AutoBid, Bid, Command, Pause, PlaceBid, Refused, Resume, SetProxy, StopProxy, Withdraw
+from auctions.rulesets import Terms
+from market.errors import BadInput, Fault, NotAllowed, NotFound
+from market.inputs import Reader
+from market.lots import AGREEMENT, UNLIMITED_MINOR, LotTerms, agreement_hash, from_ms, rules_in_words
+from market.money import decimals, share_bp
+from storage import journal, lots, participations
+from storage.database import Database
+from storage.lots import RoomFacts, Shown
+from storage.tables import Participation
+from web.api import PROBLEMS, Strict, allowed, body_of, json_body
+from web.collateral import LABELS as ITEM_LABELS
+from web.collateral import WORDS
+from web.live import Unavailable
+from web.live_messages import outside, position_facts, standing_facts
+from web.lots import KIND_WORDS, read_reason, title_of
+from web.render import language, page, page_or_part, part, redirect, speaking, utc_now
+from web.security import Visitor, requires
+
+BIDS_SHOWN = 400
+JOURNAL_AT_ONCE = 500
+CONFIRM_STEPS = 10  # a bid that is more steps over the minimum is confirmed
+
+
+# --- parts ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A standing with what a page shows beside it; instants aware, amounts in minor units."""
+
+    facts: RoomFacts
+    standing: Standing
+    opens_at: datetime
+    closes_at: datetime
+    paused_at: datetime | None
+    jumps: tuple[int, ...]  # the minimum, then two that lie above it
+
+    @property
+    def terms(self) -> Terms:
+        return self.facts.terms
+
+    @property
+    def places(self) -> int:
+        """Decimals: none, where opening and step are whole units."""
+        unit = 10 ** decimals(self.facts.currency)
+        step = self.terms.step_minor or self.jumps[1] - self.jumps[0]
+        return 0 if self.terms.opening_minor % unit == 0 and step % unit == 0 else decimals(self.facts.currency)
+
+    @property
+    def is_maximum(self) -> bool:
+        """Whether every bid is a maximum."""
+        return self.terms.ruleset.bidding.proxy == "always"
+
+    @property
+    def step_minor(self) -> int:
+        """The least rise over the standing now."""
+        price = self.standing.price_minor
+        return self.terms.increment_minor(self.terms.opening_minor if price is None else price)
+
+
+def view_of(facts: RoomFacts, standing: Standing) -> View:
+    """Put a standing beside what never changes."""
+    paused_at = None if standing.paused_at_ms is None else from_ms(standing.paused_at_ms)
+    first = standing.minimum_minor
+    second = first + facts.terms.increment_minor(first)
+    third = second
+    for _number in range(4):
+        third += facts.terms.increment_minor(third)
+    return View(
+        facts, standing, from_ms(standing.opens_at_ms), from_ms(standing.closes_at_ms), paused_at,
+        (first, second, third),
+    )  # fmt: skip
+
+
+class Parts:
+    """The public parts of rooms: rendered once for each standing and language, whoever watches."""
+
+    KEPT = 512
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._facts: dict[int, RoomFacts] = {}
+
+    def facts(self, auction_id: int) -> RoomFacts:
+        """What never changes about an auction; read once. The read is one row and takes less than a turn."""
+        found = self._facts.get(auction_id)
+        if found is None:
+            found = self.db.read(lots.room_facts, auction_id)
+            if len(self._facts) >= self.KEPT:
+                self._facts.clear()
+            self._facts[auction_id] = found
+        return found
+
+    def render(self, auction_id: int, lot_id: int, currency: str, standing: Standing, language: str) -> str:
+        """The standing as parts of a page; every root element has an id (for the gateway)."""
+        with speaking(language):
+            return part("rooms/_live.html", {"view": view_of(self.facts(auction_id), standing)})
+
+
+async def _facts(request: Request | ApiRequest, auction_id: int) -> RoomFacts:
+    if not 0 < auction_id < 2**53:
+        raise NotFound("auction")
+    facts: RoomFacts = await request.state.db.read_in_thread(lots.room_facts, auction_id)
+    return facts
+
+
+# --- the lot page -----------------------------------------------------------------------------------
+
+
+def bids_as(visitor: Visitor) -> int | None:
+    """The party that this visitor bids for; None for who does not bid."""
+    return visitor.party_id if visitor.has("investor") else None
+
+
+async def show(request: Request) -> Response:
+    """A lot with its room; before publication, the page as its bidders will see it."""
+    visitor: Visitor = request.user
+    shown: Shown = await request.state.db.read_in_thread(
+        lots.lot_to_show, request.path_params["id"], party_id=visitor.party_id, person_id=visitor.id,
+        is_operator=visitor.has("operator"),
+    )  # fmt: skip
+    context = await _room(request, shown) if shown.auction else {"view": None, "faults": []}
+    return page(request, "rooms/show.html", context | _page_facts(shown))
+
+
+def _page_facts(shown: Shown) -> dict[str, Any]:
+    terms = LotTerms.model_validate(shown.lot.terms) if shown.lot.terms else None
+    if shown.lot.frozen:
+        terms = LotTerms.model_validate({**shown.lot.terms, **shown.lot.frozen["terms"]})
+    ruleset = lots.rulesets().get(terms.ruleset) if terms else None
+    words = rules_in_words(ruleset, terms, shown.lot.currency) if ruleset and terms else []
+    return {
+        "shown": shown, "lot": shown.lot, "terms": terms, "ruleset": ruleset, "rules": words, "kinds": KIND_WORDS,
+        "labels": ITEM_LABELS, "words": WORDS, "title_of": title_of,
+    }  # fmt: skip
+
+
+async def _room(request: Request, shown: Shown, **more: Any) -> dict[str, Any]:
+    assert shown.auction is not None
+    visitor: Visitor = request.user
+    facts = await _facts(request, shown.auction.id)
+    party_id = bids_as(visitor)
+    standing, position = await request.app.state.gateway.look(shown.auction.id, party_id)
+    rows = await request.state.db.read_in_thread(lots.bids, shown.auction.id, limit=BIDS_SHOWN)
+    return _mine_context(request, facts, standing, position, shown) | {"bids": rows} | more
+
+
+def _mine_context(
+    request: Request, facts: RoomFacts, standing: Standing, position: Position | None, shown: Shown
+) -> dict[str, Any]:
+    """What the private parts of a room need: who is asking, where he stands, and a new key for the next command."""
+    asked = shown.participation
+    return {
+        "view": view_of(facts, standing), "position": position, "asked": asked, "deposit": shown.deposit,
+        "sale": shown.sale, "balance": shown.balance, "may_bid": bids_as(request.user) is not None,
+        "command_id": uuid4().hex, "agreement": AGREEMENT[language()], "lot": shown.lot, "answer": None,
+        "agreement_hash": agreement_hash(shown.lot.frozen_hash), "unlimited": UNLIMITED_MINOR, "confirm": None,
+        "limit_minor": position.limit_minor if position else asked.limit_minor if asked else None, "faults": [],
+        "typed": "", "unknown": "", "command": None,
+    }  # fmt: skip
+
+
+async def _private(request: Request, auction_id: int) -> dict[str, Any]:
+    """As for the whole page, for the private parts alone."""
+    facts = await _facts(request, auction_id)
+    visitor: Visitor = request.user
+    shown = await request.state.db.read_in_thread(
+        lots.lot_to_show, facts.lot_id, party_id=visitor.party_id, person_id=visitor.id,
+        is_operator=visitor.has("operator"),
+    )  # fmt: skip
+    standing, position = await request.app.state.gateway.look(auction_id, bids_as(visitor))
+    return _mine_context(request, facts, standing, position, shown)
+
+
+async def live_part(request: Request) -> Response:
+    """The public parts: for who has no socket."""
+    auction_id = request.path_params["id"]
+    facts = await _facts(request, auction_id)
+    standing, _ = await request.app.state.gateway.look(auction_id)
+    return page(request, "rooms/_live.html", {"view": view_of(facts, standing)})
+
+
+@requires("investor")
+async def mine_part(request: Request) -> Response:
+    """The private parts: position, controls, and, with `answer`, what became of one's command."""
+    context = await _private(request, request.path_params["id"])
+    context["answer"] = await _answer(request, request.path_params["id"], request.query_params.get("answer", ""))
+    return page(request, "rooms/_mine.html", context)
+
+
+async def _answer(request: Request, auction_id: int, number: str) -> dict[str, Any] | None:
+    """What became of this party's command at one place of the journal; None for anything that is not its own."""
+    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 2**53:
+        return None
+    found = await request.state.db.read_in_thread(journal.entries_after, auction_id, int(number) - 1, limit=1)
+    return answer_of(found[0], request.user.party_id) if found else None
+
+
+def answer_of(entry: Entry, party_id: int | None) -> dict[str, Any] | None:
+    """The answer to the command of an entry, for the party that gave it; None for all others."""
+    command = json.loads(entry.private)["command"]
+    if party_id is None or command.get("party_id") != party_id or command["type"] in ("admit", "bar"):
+        return None
+    last = entry.events[-1] if entry.events else None
+    bids = [event for event in entry.events if isinstance(event, Bid | AutoBid)]
+    own = [event for event in bids if isinstance(event, Bid)]
+    return {
+        "command": command, "sequence": entry.sequence, "at": from_ms(entry.at_ms), "hash": entry.hash.hex(),
+        "refused": last if isinstance(last, Refused) else None,
+        "leads": bool(bids) and bids[-1] in own, "price_minor": bids[-1].amount_minor if bids else None,
+    }  # fmt: skip
+
+
+# --- bidding ----------------------------------------------------------------------------------------
+
+
+def _command_id(reader: Reader) -> str:
+    command_id = reader.raw("command_id")
+    if not ID.fullmatch(command_id):
+        reader.fault("choice", "command_id", command_id, "1 to 64 of A-Z a-z 0-9 _ . -")
+    return command_id
+
+
+@requires("investor")
+async def post_bid(request: Request) -> Response:
+    """Bid by form: asked to confirm where that is due, then journaled; the same `command_id` has one effect."""
+    form = dict(await request.form())
+    auction_id, visitor = request.path_params["id"], request.user
+    context = await _private(request, auction_id)
+    view: View = context["view"]
+    currency = view.facts.currency
+    reader = Reader(form)
+    command_id = _command_id(reader)
+    amount = reader.amount("amount", currency)
+    try:
+        reader.done()
+    except BadInput as bad:
+        return _panel(request, context | {"faults": bad.faults, "typed": str(form.get("amount", ""))[:40]}, 422)
+    assert amount is not None
+    position: Position | None = context["position"]
+    context |= {"typed": str(form["amount"]), "command_id": command_id}
+    if form.get("confirmed") != "yes" and _needs_confirm(view, position, amount, form):
+        return _panel(request, context | {"confirm": confirm_of(view, amount, "bid")}, 200)
+    return await _submit(request, context, PlaceBid(command_id, visitor.party_id, amount))
+
+
+def _needs_confirm(view: View, position: Position | None, amount_minor: int, form: Mapping[str, Any]) -> bool:
+    """The first bid on a lot, one far over the minimum, one against oneself, and what was typed are confirmed."""
+    if position is None:
+        return False  # refused anyway, with the reason
+    first = position.maximum_minor is None
+    far = amount_minor > view.standing.minimum_minor + CONFIRM_STEPS * view.step_minor
+    return first or far or position.state == "leading" or form.get("step") == "review"
+
+
+def confirm_of(view: View, amount_minor: int, kind: str) -> dict[str, Any]:
+    """What is confirmed: the amount, what comes on top, and what it would come to. `kind`: bid or proxy."""
+    premium = share_bp(amount_minor, view.facts.lot_terms.premium_bp)
+    return {
+        "kind": kind, "amount_minor": amount_minor, "premium_minor": premium, "total_minor": amount_minor + premium,
+        "passed": amount_minor < view.standing.minimum_minor,
+    }  # fmt: skip
+
+
+@requires("investor")
+async def post_proxy(request: Request) -> Response:
+    """Let the system bid up to a maximum, always after a confirmation; or stop it."""
+    form = dict(await request.form())
+    context = await _private(request, request.path_params["id"])
+    view: View = context["view"]
+    reader = Reader(form)
+    command_id = _command_id(reader)
+    stop = bool(form.get("stop"))
+    maximum = None if stop else reader.amount("maximum", view.facts.currency)
+    try:
+        reader.done()
+    except BadInput as bad:
+        return _panel(request, context | {"faults": bad.faults}, 422)
+    if stop:
+        return await _submit(request, context, StopProxy(command_id, request.user.party_id))
+    assert maximum is not None
+    if form.get("confirmed") != "yes":
+        context |= {"command_id": command_id, "confirm": confirm_of(view, maximum, "proxy")}
+        return _panel(request, context, 200)
+    return await _submit(request, context, SetProxy(command_id, request.user.party_id, maximum))
+
+
+async def _submit(request: Request, context: dict[str, Any], command: Command) -> Response:
+    """Journal a bidder's command; answer with its part, or go to the page that shows it."""
+    view: View = context["view"]
+    try:
+        entry = await request.app.state.gateway.submit(view.facts.auction_id, command)
+    except Unavailable as unavailable:
+        # The outcome may be unknown: the form comes again under the same key, so that pressing it asks, not bids.
+        again = {"command_id": command.id, "unknown": unavailable.code, "command": json.loads(command.text())}
+        return _panel(request, context | again, 503)
+    assert isinstance(entry, Entry)
+    address = f"/lots/{view.facts.lot_id}?answer={entry.sequence}#mine"
+    if request.headers.get("hx-request") != "true":
+        return redirect(request, address)
+    fresh = await _private(request, view.facts.auction_id)
+    fresh["answer"] = answer_of(entry, request.user.party_id)
+    return page(
+        request, "rooms/_mine.html", fresh, status=409 if fresh["answer"] and fresh["answer"]["refused"] else 200
+    )
+
+
+def _panel(request: Request, context: dict[str, Any], status: int) -> Response:
+    return page_or_part(request, "rooms/panel.html", "rooms/_mine.html", context, status=status)
+
+
+# --- taking part --------------------------------------------------------------------------------------
+
+
+@requires("investor")
+async def ask(request: Request) -> Response:
+    """Ask to take part: the agreement is accepted on record."""
+    form = dict(await request.form())
+    auction_id, visitor = request.path_params["id"], request.user
+    facts = await _facts(request, auction_id)
+    reader = Reader(form)
+    if not reader.ticked("agreed"):
+        reader.fault("declaration_missing", "agreed", "", "yes")
+    limit = reader.amount("limit", facts.currency, required=False)
+    try:
+        reader.done()
+        await request.state.db.in_thread(
+            participations.ask, auction_id, visitor.party_id, agreed=reader.raw("agreement"), limit_minor=limit or 0,
+            person_id=visitor.id, at=utc_now(),
+        )  # fmt: skip
+    except BadInput as bad:
+        context = await _private(request, auction_id)
+        return _panel(request, context | {"faults": bad.faults}, 422)
+    return redirect(request, f"/lots/{facts.lot_id}")
+
+
+@requires("operator")
+async def admissions(request: Request) -> Response:
+    """The parties that wait to be let into an auction."""
+    return await _admissions(request, [], 200)
+
+
+async def _admissions(request: Request, faults: list[Fault], status: int) -> Response:
+    rows = await request.state.db.read_in_thread(participations.queue)
+    return page(request, "rooms/admissions.html", {"rows": rows, "faults": faults}, status=status)
+
+
+@requires("operator")
+async def decide(request: Request) -> Response:
+    """Let a party in, or refuse it with a reason."""
+    values, asked_id = dict(await request.form()), request.path_params["id"]
+    db, by = request.state.db, {"person_id": request.user.id, "at": utc_now()}
+    try:
+        if request.path_params["decision"] == "refuse":
+            await db.in_thread(participations.refuse, asked_id, read_reason(values), **by)
+        else:
+            reader = Reader(values)
+            rank = reader.whole("priority_rank", least=1, most=99, required=False)
+            reader.done()
+            await db.in_thread(participations.approve, asked_id, priority_rank=rank, **by)
+    except BadInput as bad:
+        return await _admissions(request, bad.faults, 422)
+    request.app.state.poke()
+    return redirect(request, "/participations")
+
+
+@requires("investor")
+async def my_bids(request: Request) -> Response:
+    """Every auction that the party takes part in: deposit, position, receipts."""
+    rows = await request.state.db.read_in_thread(participations.of_party, request.user.party_id)
+    return page(request, "rooms/mine.html", {"rows": rows, "unlimited": UNLIMITED_MINOR})
+
+
+# --- the operator -------------------------------------------------------------------------------------
+
+
+@requires("operator")
+async def floor(request: Request) -> Response:
+    """What is on sale, by its end, with pause, resume and withdraw."""
+    rows = await request.state.db.read_in_thread(lots.live_auctions)
+    gateway = request.app.state.gateway
+    return page(request, "rooms/floor.html", {"rows": rows, "figures": gateway.figures()})
+
+
+@requires("operator")
+async def control(request: Request) -> Response:
+    """Pause, resume or withdraw an auction; the reason is published."""
+    values, auction_id = dict(await request.form()), request.path_params["id"]
+    what, visitor = request.path_params["what"], request.user
+    command_id = f"{what}-{uuid4().hex}"
+    reason = "" if what == "resume" else read_reason(values)
+    commands: dict[str, Command] = {
+        "pause": Pause(command_id, reason, by=visitor.id),
+        "resume": Resume(command_id, by=visitor.id),
+        "withdraw": Withdraw(command_id, reason, by=visitor.id),
+    }
+    if what not in commands:
+        raise NotFound("auction")
+    facts = await _facts(request, auction_id)
+    entry = await request.app.state.gateway.submit(auction_id, commands[what])
+    if isinstance(entry, Entry) and entry.events and isinstance(refused := entry.events[-1], Refused):
+        raise NotAllowed(refused.code, **refused.facts)
+    if what == "withdraw":
+        await request.state.db.in_thread(lots.keep_withdrawn, auction_id, reason, person_id=visitor.id, at=utc_now())
+        request.app.state.poke()
+    after = "/floor" if values.get("next") == "floor" else f"/lots/{facts.lot_id}"
+    return redirect(request, after)
+
+
+# --- proof --------------------------------------------------------------------------------------------
+
+
+async def download(request: Request) -> Response:
+    """The public journal, one line an entry (auctions/proof.public_line): whoever has it can check it offline."""
+    auction_id = request.path_params["id"]
+    facts = await _facts(request, auction_id)
+    headers = {"Content-Disposition": f'attachment; filename="journal-{facts.reference}-{facts.number}.jsonl"'}
+    lines = _public_lines(request.state.db, auction_id)
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+
+
+async def _public_lines(db: Database, auction_id: int) -> AsyncIterator[str]:
+    sequence = 0
+    while entries := await db.read_in_thread(journal.entries_after, auction_id, sequence, limit=JOURNAL_AT_ONCE):
+        sequence = entries[-1].sequence
+        yield "".join(proof.public_line(entry) + "\n" for entry in entries)
+
+
+def signed_receipt(entry: Entry, seed: bytes) -> dict[str, str]:
+    """A receipt with the platform's signature: text, Ed25519 signature and public key in base64, and the key's name."""
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    made = proof.signed(proof.receipt(entry), key.sign, hashlib.sha256(public).hexdigest()[:16])
+    return {
+        "text": made.text, "key_id": made.key_id, "signature": b64encode(made.signature).decode(),
+        "public_key": b64encode(public).decode(),
+    }  # fmt: skip
+
+
+@requires("investor")
+async def receipt(request: Request) -> Response:
+    """The receipt of one's own command, as a page or as the signed text."""
+    auction_id, number = request.path_params["id"], request.path_params["sequence"]
+    facts = await _facts(request, auction_id)
+    found = await request.state.db.read_in_thread(journal.entries_after, auction_id, number - 1, limit=1)
+    answer = answer_of(found[0], request.user.party_id) if found else None
+    if answer is None:
+        raise NotFound("receipt")
+    signed = signed_receipt(found[0], request.app.state.secrets.signing_key)
+    if request.query_params.get("as") == "json":
+        headers = {"Content-Disposition": f'attachment; filename="receipt-{facts.reference}-{number}.json"'}
+        return Response(json.dumps(signed, indent=1), media_type="application/json", headers=headers)
+    context = {"facts": facts, "answer": answer, "signed": signed, "entry": found[0]}
+    return page(request, "rooms/receipt.html", context)
+
+
+routes: list[BaseRoute] = [
+    Route("/lots/{id:int}", show),
+    Route("/auctions/{id:int}/live", live_part),
+    Route("/auctions/{id:int}/mine", mine_part),
+    Route("/auctions/{id:int}/bids", post_bid, methods=["POST"]),
+    Route("/auctions/{id:int}/proxy", post_proxy, methods=["POST"]),
+    Route("/auctions/{id:int}/participations", ask, methods=["POST"]),
+    Route("/auctions/{id:int}/control/{what}", control, methods=["POST"]),
+    Route("/auctions/{id:int}/journal.jsonl", download),
+    Route("/auctions/{id:int}/receipts/{sequence:int}", receipt),
+    Route("/participations", admissions),
+    Route("/participations/{id:int}/{decision}", decide, methods=["POST"]),
+    Route("/bids", my_bids),
+    Route("/floor", floor),
+]
+
+
+# --- JSON ---------------------------------------------------------------------------------------------
+
+api = APIRouter(tags=["auctions"])
+
+
+@api.get("/auctions/{auction_id}", responses=PROBLEMS)
+async def get_standing(request: ApiRequest, visitor: Annotated[Visitor, allowed()], auction_id: int) -> dict[str, Any]:
+    """The standing, and for a bidder where he stands, as the live protocol has them."""
+    facts = await _facts(request, auction_id)
+    standing, position = await request.app.state.gateway.look(auction_id, bids_as(visitor))
+    answer = standing_facts(standing, auction_id, facts.currency) | {"lot": facts.lot_id, "currency": facts.currency}
+    if position is not None:
+        answer["position"] = position_facts(position, auction_id, standing.sequence, facts.currency)
+    return answer
+
+
+@api.get("/auctions/{auction_id}/entries", responses=PROBLEMS)
+async def get_entries(
+    request: ApiRequest,
+    visitor: Annotated[Visitor, allowed()],
+    auction_id: int,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=JOURNAL_AT_ONCE)] = 100,
+) -> dict[str, Any]:
+    """The public journal after a sequence: exact texts, commitments and hashes."""
+    await _facts(request, auction_id)
+    found = await request.state.db.read_in_thread(journal.entries_after, auction_id, after, limit=limit)
+    lines = [json.loads(proof.public_line(entry)) for entry in found]
+    return {"auction": auction_id, "entries": lines, "next": found[-1].sequence if len(found) == limit else None}
+
+
+class BidBody(Strict):
+    """A bid: exact text in the auction's currency; `maximum` where the ruleset has proxies."""
+
+    amount: str
+    maximum: str | None = None
+
+
+@api.post("/auctions/{auction_id}/bids", responses=PROBLEMS, openapi_extra=body_of(BidBody))
+async def api_bid(
+    request: ApiRequest,
+    visitor: Annotated[Visitor, allowed("investor")],
+    auction_id: int,
+    body: Annotated[BidBody, json_body(BidBody)],
+    idempotency_key: Annotated[str, Header(pattern=r"^[A-Za-z0-9_.-]{1,64}$")],
+) -> dict[str, Any]:
+    """Bid; the same Idempotency-Key has one effect and gets the first answer. A refusal is an answer, too."""
+    facts = await _facts(request, auction_id)
+    reader = Reader({"amount": body.amount, "maximum": body.maximum})
+    amount = reader.amount("amount", facts.currency)
+    maximum = reader.amount("maximum", facts.currency, required=False)
+    reader.done()
+    assert amount is not None
+    assert visitor.party_id is not None
+    command = PlaceBid(idempotency_key, visitor.party_id, amount, maximum)
+    entry = await request.app.state.gateway.submit(auction_id, command)
+    answer = answer_of(entry, visitor.party_id)
+    assert answer is not None
+    refused = answer["refused"]
+    return {
+        "id": idempotency_key, "auction": auction_id, "outcome": "refused" if refused else "accepted",
+        "code": refused.code if refused else None, "facts": outside(refused.facts, facts.currency) if refused else {},
+        "sequence": entry.sequence, "at": answer["at"].isoformat(timespec="milliseconds"), "hash": answer["hash"],
+        "leading": None if refused else answer["leads"],
+    }  # fmt: skip
+
+
+class AskBody(Strict):
+    """To take part: the hash of the agreement (as the lot page shows it) and one's own limit."""
+
+    agreement: str
+    limit: str | None = None
+
+
+def _participation_json(asked: Participation, currency: str) -> dict[str, Any]:
+    return {
+        "id": asked.id, "auction": asked.auction_id, "status": asked.status, "bidder": asked.bidder,
+        "agreement": asked.agreement_hash, "priority_rank": asked.priority_rank, "decision": asked.decision,
+    } | outside({"limit_minor": asked.limit_minor}, currency)  # fmt: skip
+
+
+@api.post("/auctions/{auction_id}/participations", status_code=201, responses=PROBLEMS, openapi_extra=body_of(AskBody))
+async def api_ask(
+    request: ApiRequest,
+    visitor: Annotated[Visitor, allowed("investor")],
+    auction_id: int,
+    body: Annotated[AskBody, json_body(AskBody)],
+) -> dict[str, Any]:
+    """Ask to take part in an auction."""
+    facts = await _facts(request, auction_id)
+    reader = Reader({"limit": body.limit})
+    limit = reader.amount("limit", facts.currency, required=False)
+    reader.done()
+    await request.state.db.in_thread(
+        participations.ask, auction_id, visitor.party_id, agreed=body.agreement, limit_minor=limit or 0,
+        person_id=visitor.id, at=utc_now(),
+    )  # fmt: skip
+    asked = await request.state.db.read_in_thread(participations.participation, auction_id, visitor.party_id)
+    assert asked is not None
+    return _participation_json(asked, facts.currency)
+
+
+@api.get("/auctions/{auction_id}/participation", responses=PROBLEMS)
+async def api_participation(
+    request: ApiRequest, visitor: Annotated[Visitor, allowed("investor")], auction_id: int
+) -> dict[str, Any]:
+    """The caller's own participation."""
+    facts = await _facts(request, auction_id)
+    asked = await request.state.db.read_in_thread(participations.participation, auction_id, visitor.party_id)
+    if asked is None:
+        raise NotFound("participation")
+    return _participation_json(asked, facts.currency)
+
+
+@api.post("/participations/{participation_id}/approve", responses=PROBLEMS)
+async def api_approve(
+    request: ApiRequest,
+    visitor: Annotated[Visitor, allowed("operator")],
+    participation_id: int,
+    priority_rank: Annotated[int | None, Query(ge=1, le=99)] = None,
+) -> dict[str, Any]:
+    """Let a party in; answers with the payment reference of its deposit (null where none is asked)."""
+    if not 0 < participation_id < 2**53:
+        raise NotFound("participation")
+    due = await request.state.db.in_thread(
+        participations.approve, participation_id, priority_rank=priority_rank, person_id=visitor.id, at=utc_now()
+    )
+    request.app.state.poke()
+    return {"id": participation_id, "reference": due.reference if due else None}
+
+
+__all__ = ["Parts", "Phase", "api", "routes"]
