@@ -64,7 +64,7 @@ def session_folder() -> Path:
 def once(name: str, make: Callable[[Path], Facts]) -> Facts:
     """Return what `make(folder)` found in this session, calling it in one worker only.
 
-    Raises: Absent, in every worker, when it did.
+    Raises: Absent, in every worker, when it did; RuntimeError, when it failed in another way.
     """
     with _locked(name):
         answer = session_folder() / f"{name}.json"
@@ -77,9 +77,13 @@ def once(name: str, make: Callable[[Path], Facts]) -> Facts:
                 facts = make(folder)
             except Absent as absent:
                 facts = {"absent": str(absent)}
+            except Exception as error:  # not tried again by every test that wants it
+                facts = {"failed": str(error)}
             answer.write_text(json.dumps(facts))
     if "absent" in facts:
         raise Absent(facts["absent"])
+    if "failed" in facts:
+        raise RuntimeError(facts["failed"])
     return facts
 
 
@@ -194,8 +198,11 @@ def _postgresql_binaries(user: str | None, folder: Path) -> Path:
     try:
         subprocess.run([str(home / "bin/postgres"), "--version"], user=user, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        # The other user may not look into our .venv (a clone below /root): give him a copy.
-        home = Path(shutil.copytree(home, folder / "pginstall", symlinks=True))
+        # The other user may not look into our .venv (a clone below root's home): give him a copy, libraries beside it.
+        home = folder / "wheel" / wheel.name / "pginstall"
+        shutil.copytree(wheel / "pginstall", home, symlinks=True)
+        libraries = f"{wheel.name}.libs"
+        shutil.copytree(wheel.parent / libraries, folder / "wheel" / libraries, symlinks=True)
     return home / "bin"
 
 
