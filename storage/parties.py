@@ -105,7 +105,7 @@ def open_sign_in(
             token_hash=token_hash, person_id=person_id, csrf=csrf, created_at=at, seen_at=at, expires_at=at + LONGEST
         )
     )
-    note(session, person_id, "sign_in", "person", person_id, at=at)
+    note(session, person_id, "person.sign_in", "person", person_id, at=at)
 
 
 def end_sign_in(session: Session, token_hash: str) -> None:
@@ -113,10 +113,12 @@ def end_sign_in(session: Session, token_hash: str) -> None:
     session.exec(delete(SignIn).where(col(SignIn.token_hash) == token_hash))
 
 
-def end_sign_ins(session: Session, person_ids: Collection[int], *, but: str | None = None) -> None:
-    """End every session of these people, except `but` (a token's hash)."""
-    gone = delete(SignIn).where(col(SignIn.person_id).in_(person_ids))
-    session.exec(gone.where(col(SignIn.token_hash) != but) if but is not None else gone)
+def end_sign_ins(session: Session, person_ids: Collection[int], *, but: str | None = None) -> list[str]:
+    """End every session of these people, except `but`; return the hashes of their tokens, so that sockets end too."""
+    where = [col(SignIn.person_id).in_(person_ids), col(SignIn.token_hash) != (but or "")]
+    ended = list(session.exec(select(SignIn.token_hash).where(*where)))
+    session.exec(delete(SignIn).where(*where))
+    return ended
 
 
 def sign_ins(session: Session, person_id: int, *, at: datetime) -> list[SignIn]:
@@ -260,19 +262,20 @@ def make_key(
     )
     session.add(key)
     session.flush()
-    note(session, person_id, "make_key", "key", key.id, {"name": name, "scopes": list(scopes)}, at=at)
+    note(session, person_id, "key.make", "key", key.id, {"name": name, "scopes": list(scopes)}, at=at)
     return key.id
 
 
-def revoke_key(session: Session, person_id: int, key_id: int, *, at: datetime) -> None:
-    """Revoke one of a person's own keys."""
+def revoke_key(session: Session, person_id: int, key_id: int, *, at: datetime) -> str:
+    """Revoke one of a person's own keys; return its prefix."""
     key = session.exec(select(ApiKey).where(ApiKey.id == key_id, ApiKey.person_id == person_id)).first()
     if key is None:
         raise NotFound("key")
     if key.revoked_at is None:
         key.revoked_at = at
         session.add(key)
-        note(session, person_id, "revoke_key", "key", key.id, at=at)
+        note(session, person_id, "key.revoke", "key", key.id, at=at)
+    return key.prefix
 
 
 # --- parties -------------------------------------------------------------------------------------
@@ -302,7 +305,7 @@ def register(session: Session, asked: Registration, *, password_hash: str, at: d
     )  # fmt: skip
     session.add(person)
     session.flush()
-    note(session, person.id, "register", "party", party.id, {"role": asked.role}, at=at)
+    note(session, person.id, "party.register", "party", party.id, {"role": asked.role}, at=at)
     return person.id
 
 
@@ -356,9 +359,10 @@ def party(session: Session, party_id: int) -> tuple[Party, list[Person], list[Au
     return found, people, list(trail)
 
 
-def decide(session: Session, party_id: int, *, status: str, reason: str, person_id: int, at: datetime) -> None:
-    """Admit, refuse, suspend or re-admit a party (`market/parties.MOVES`); its sessions end, so rights are read anew.
+def decide(session: Session, party_id: int, *, status: str, reason: str, person_id: int, at: datetime) -> list[str]:
+    """Admit, refuse, suspend or re-admit a party (`market/parties.MOVES`).
 
+    Its sessions end, so that nobody goes on under an old number with new rights; returns their tokens' hashes.
     Raises: NotFound; Conflict `party_status`, when the party's state does not allow it.
     """
     found = session.exec(select(Party).where(Party.id == party_id).with_for_update()).first()
@@ -368,8 +372,8 @@ def decide(session: Session, party_id: int, *, status: str, reason: str, person_
         raise Conflict("party_status", status=found.status)
     found.status, found.decision, found.decided_by, found.decided_at = status, reason, person_id, at
     session.add(found)
-    end_sign_ins(session, list(session.exec(select(Person.id).where(Person.party_id == party_id))))
-    note(session, person_id, status, "party", party_id, {"reason": reason}, at=at)
+    note(session, person_id, f"party.{status}", "party", party_id, {"reason": reason}, at=at)
+    return end_sign_ins(session, list(session.exec(select(Person.id).where(Person.party_id == party_id))))
 
 
 def person(session: Session, person_id: int) -> Person:
@@ -387,10 +391,10 @@ def set_language(session: Session, person_id: int, language: str) -> None:
     session.add(found)
 
 
-def set_password(session: Session, person_id: int, password_hash: str, *, but: str, at: datetime) -> None:
-    """Keep a new password; every other session of the person ends."""
+def set_password(session: Session, person_id: int, password_hash: str, *, but: str, at: datetime) -> list[str]:
+    """Keep a new password; every other session of the person ends; return their tokens' hashes."""
     found = person(session, person_id)
     found.password_hash = password_hash
     session.add(found)
-    end_sign_ins(session, [person_id], but=but)
-    note(session, person_id, "set_password", "person", person_id, at=at)
+    note(session, person_id, "person.password", "person", person_id, at=at)
+    return end_sign_ins(session, [person_id], but=but)

@@ -62,7 +62,7 @@ def fault_text(fault: Fault) -> str:
     return say(fault.code, {"found": fault.found, "expected": fault.expected, "field": fault.field, "row": fault.row})
 
 
-def refuse(request: Request, status: int, code: str, faults: Sequence[Fault] = (), **facts: object) -> Response:
+def refuse(request: Request, status: int, code: str, faults: Sequence[Fault] = (), /, **facts: object) -> Response:
     """The answer to a request that is refused."""
     if wants_json(request):
         answer: Response = problem(status, code, facts, faults, request.state.request_id)

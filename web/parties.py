@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -13,16 +14,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from market.errors import Conflict, Fault, MarketError, NotFound
-from market.parties import name_key
+from market.errors import BadInput, Conflict, Fault, MarketError, NotFound
+from market.inputs import Reader
+from market.parties import DECLARATIONS, MOVES, SCOPES, name_key, read_key, read_new_password, read_registration
 from storage import parties
-from web.render import page, redirect, utc_now
+from web.render import LANGUAGES, page, redirect, utc_now
 from web.security import (
     begin_session,
     end_session,
     hash_token,
     is_loopback,
+    new_key,
     read_link_token,
+    requires,
 )
 
 # RFC 9106 leaves the choice; OWASP's second one: 19 MiB, 2 passes, one lane.
@@ -130,9 +134,183 @@ async def demo_sign_in(request: Request) -> Response:
     return response
 
 
+# --- registering ---------------------------------------------------------------------------------
+
+
+async def register_page(request: Request) -> Response:
+    """The form of a party and its first person."""
+    return page(request, "parties/register.html", {"declarations": DECLARATIONS})
+
+
+async def register(request: Request) -> Response:
+    """Keep a party that waits for admission, and sign its person in."""
+    form = dict(await request.form())
+    try:
+        asked, password = read_registration(form, language=request.user.language)
+        person_id = await request.state.db.in_thread(
+            parties.register, asked, password_hash=await hash_password(password), at=utc_now()
+        )
+    except BadInput as bad:
+        context = {"declarations": DECLARATIONS, "values": form, "faults": bad.faults}
+        return page(request, "parties/register.html", context, status=422)
+    response = redirect(request, "/home")
+    await begin_session(request, response, person_id)
+    return response
+
+
+# --- the operator's parties ----------------------------------------------------------------------
+
+STATUSES = ("registered", "admitted", "refused", "suspended")
+PAGE = 50
+
+
+@requires("operator")
+async def index(request: Request) -> Response:
+    """All parties, or those of one status; the longest waiting first."""
+    status = request.query_params.get("status", "")
+    after = request.query_params.get("after", "0")
+    lines, total = await request.state.db.read_in_thread(
+        parties.parties, status=status if status in STATUSES else "",
+        after=int(after) if after.isascii() and after.isdigit() and len(after) < 19 else 0, limit=PAGE,
+    )  # fmt: skip
+    context = {"lines": lines, "total": total, "status": status, "statuses": STATUSES, "first": after == "0"}
+    return page(request, "parties/index.html", {**context, "more": lines[-1].id if len(lines) == PAGE else None})
+
+
+@requires("operator")
+async def show(request: Request) -> Response:
+    """One party with its people, what was done with it, and the decision to take."""
+    return await _show(request)
+
+
+async def _show(request: Request, faults: Sequence[Fault] = (), values: Mapping[str, object] | None = None) -> Response:
+    party, people, trail = await request.state.db.read_in_thread(parties.party, request.path_params["id"])
+    context = {
+        "party": party, "people": people, "trail": trail, "moves": sorted(MOVES[party.status]), "faults": list(faults),
+        "values": dict(values or {}),
+    }  # fmt: skip
+    return page(request, "parties/show.html", context, status=422 if faults else 200)
+
+
+@requires("operator")
+async def decide(request: Request) -> Response:
+    """Admit, refuse or suspend; the party reads the reason. What it says no to, it says why."""
+    form = Reader(dict(await request.form()))
+    status = form.choice("status", tuple(MOVES))
+    reason = form.prose("reason", most=500)
+    if status in ("refused", "suspended") and not reason and not form.faults:
+        form.fault("reason_missing", "reason", "", "a reason")
+    if form.faults:
+        return await _show(request, form.faults, form.values)
+    ended = await request.state.db.in_thread(
+        parties.decide, request.path_params["id"], status=status, reason=reason, person_id=request.user.id, at=utc_now()
+    )
+    _end_sockets(request, ended)
+    return redirect(request, f"/parties/{request.path_params['id']}")
+
+
+def _end_sockets(request: Request, token_hashes: Collection[str]) -> None:
+    gateway = request.app.state.gateway
+    for token_hash in token_hashes if gateway is not None else ():
+        gateway.end_session(token_hash)
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@requires()
+async def settings_page(request: Request) -> Response:
+    """One form a card; each is saved alone."""
+    return await _settings(request)
+
+
+async def _settings(request: Request, faults: Sequence[Fault] = (), **more: object) -> Response:
+    me, db = request.user, request.state.db
+    person = await db.read_in_thread(parties.person, me.id)
+    context = {
+        "person": person, "keys": await db.read_in_thread(parties.keys, me.id), "scopes": SCOPES,
+        "sessions": await db.read_in_thread(parties.sign_ins, me.id, at=utc_now()), "faults": list(faults),
+        "new_key": "", **more,
+    }  # fmt: skip
+    return page(request, "parties/settings.html", context, status=422 if faults else 200)
+
+
+@requires()
+async def set_language(request: Request) -> Response:
+    """Keep the language; it is spoken at once."""
+    language = Reader(dict(await request.form())).choice("language", LANGUAGES)
+    if not language:
+        return await _settings(request, [Fault("choice", "language", "", ", ".join(LANGUAGES))])
+    await request.state.db.in_thread(parties.set_language, request.user.id, language)
+    return redirect(request, f"/settings?lang={language}")
+
+
+@requires()
+async def set_password(request: Request) -> Response:
+    """A new password ends every other session."""
+    form = dict(await request.form())
+    person = await request.state.db.read_in_thread(parties.person, request.user.id)
+    try:
+        password = read_new_password(form, (person.email.partition("@")[0], person.name))
+        if person.password_hash and not await verify(person.password_hash, str(form.get("password", ""))[:200]):
+            raise BadInput([Fault("password_wrong", "password", "", "the present password")])
+    except BadInput as bad:
+        return await _settings(request, bad.faults)
+    ended = await request.state.db.in_thread(
+        parties.set_password, person.id, await hash_password(password), but=request.user.token_hash, at=utc_now()
+    )
+    _end_sockets(request, ended)
+    return redirect(request, "/settings")
+
+
+@requires()
+async def make_key(request: Request) -> Response:
+    """A new API key; its text is on this one answer and nowhere else."""
+    form = await request.form()
+    try:
+        name, scopes = read_key(dict(form), [str(scope) for scope in form.getlist("scopes")])
+    except BadInput as bad:
+        return await _settings(request, bad.faults, values=dict(form))
+    text, prefix, secret_hash = new_key()
+    await request.state.db.in_thread(
+        parties.make_key, request.user.id, name=name, scopes=scopes, prefix=prefix, secret_hash=secret_hash,
+        at=utc_now(),
+    )  # fmt: skip
+    return await _settings(request, new_key=text)
+
+
+@requires()
+async def revoke_key(request: Request) -> Response:
+    """A revoked key opens nothing from now on."""
+    prefix = await request.state.db.in_thread(
+        parties.revoke_key, request.user.id, request.path_params["id"], at=utc_now()
+    )
+    _end_sockets(request, [f"key:{prefix}"])
+    return redirect(request, "/settings")
+
+
+@requires()
+async def end_sessions(request: Request) -> Response:
+    """Sign out everywhere else."""
+    ended = await request.state.db.in_thread(parties.end_sign_ins, [request.user.id], but=request.user.token_hash)
+    _end_sockets(request, ended)
+    return redirect(request, "/settings")
+
+
 routes: list[BaseRoute] = [
     Route("/sign-in", sign_in_page, methods=["GET"]),
     Route("/sign-in", sign_in, methods=["POST"]),
     Route("/sign-out", sign_out, methods=["POST"]),
     Route("/demo/sign-in", demo_sign_in, methods=["POST"]),
+    Route("/register", register_page, methods=["GET"]),
+    Route("/register", register, methods=["POST"]),
+    Route("/parties", index),
+    Route("/parties/{id:int}", show, methods=["GET"]),
+    Route("/parties/{id:int}/decide", decide, methods=["POST"]),
+    Route("/settings", settings_page),
+    Route("/settings/language", set_language, methods=["POST"]),
+    Route("/settings/password", set_password, methods=["POST"]),
+    Route("/settings/keys", make_key, methods=["POST"]),
+    Route("/settings/keys/{id:int}/revoke", revoke_key, methods=["POST"]),
+    Route("/settings/sessions/end", end_sessions, methods=["POST"]),
 ]

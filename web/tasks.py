@@ -194,7 +194,7 @@ def make_celery(settings: Settings, context: TaskContext) -> Celery:
     )  # fmt: skip
 
     @app.task(name="clearlot.look", expires=5, shared=False)
-    def look() -> None:
+    def look() -> None:  # type: ignore[untyped-decorator, unused-ignore]
         for outbox_id in context.db.read(due_rows, at=utc_now()):
             app.send_task("clearlot.run", args=[outbox_id], ignore_result=True)
 

@@ -8,6 +8,7 @@ raises has a line here (`tests/web/test_words.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
@@ -35,6 +36,15 @@ SENTENCES: dict[str, str] = {
     "duplicate_field": N_("This field was given twice."),
     "type": N_("Expected %(expected)s."),
     "too_long": N_("Expected %(expected)s."),
+    "missing": N_("This is needed: %(expected)s."),
+    "length": N_("Expected %(expected)s."),
+    "hidden_character": N_("Control, direction and invisible characters are not taken here."),
+    "whole_number": N_("Expected %(expected)s."),
+    "range": N_("Expected %(expected)s."),
+    "number": N_("Expected %(expected)s."),
+    "percent": N_("Expected %(expected)s."),
+    "date": N_("Enter a date such as 2026-11-22."),
+    "instant": N_("Enter a date and time such as 2026-11-22T16:30."),
     "choice": N_("Expected one of: %(expected)s."),
     "amount_format": N_("Enter digits only, at most two decimals, for example 1310000.50."),
     "currency_unknown": N_("The currency is not known here; use its ISO code, for example CNY."),
@@ -56,7 +66,156 @@ SENTENCES: dict[str, str] = {
     "declaration_missing": N_("This declaration is needed to go on."),
     "party_status": N_("The party is %(status)s; this can no longer be decided."),
     "reason_missing": N_("Give the reason; the party will read it."),
+    # --- what waits for somebody (homes), and the stages of a board
+    "need_tape_faulty": N_("Tape %(name)s was not kept: %(faults)s faults"),
+    "need_tape_needs_mapping": N_("Tape %(name)s needs a column mapping"),
+    "need_tape_refused": N_("Tape %(name)s was refused"),
+    "need_lot_draft": N_("Lot %(lot)s is a draft"),
+    "need_lot_unsold": N_("Lot %(lot)s was not sold: list it again, or take its accounts back"),
+    "need_lot_defaulted": N_("The buyer of lot %(lot)s did not pay: list it again"),
+    "need_deposit": N_("Pay the deposit of %(amount)s for lot %(lot)s, reference %(reference)s"),
+    "need_balance": N_("Pay the balance of %(amount)s for lot %(lot)s, reference %(reference)s"),
+    "need_outbid": N_("You do not lead on lot %(lot)s: the standing is %(price)s"),
+    "need_admission": N_("Parties that wait for admission: %(count)s"),
+    "need_lots": N_("Lots that wait for a decision: %(count)s"),
+    "need_participations": N_("Bidders that ask to take part: %(count)s"),
+    "need_payouts": N_("Pay-outs that are due: %(count)s"),
+    "need_troubled": N_("Work that keeps failing: %(count)s"),
+    "board_tapes": N_("Tapes kept"),
+    "board_portfolios": N_("Portfolios"),
+    "board_preparing": N_("Lots being prepared"),
+    "board_on_sale": N_("Lots on sale"),
+    "board_sold": N_("Sold, waiting for the balance"),
+    "board_paid": N_("Paid"),
+    "board_closed_out": N_("Closed out"),
+    "board_admission": N_("Admission of parties"),
+    "board_lots": N_("Lots to decide"),
+    "board_participations": N_("Bidders to admit"),
+    "board_lines": N_("Statement lines to match"),
+    "board_payouts": N_("Pay-outs due"),
+    "board_troubled": N_("Work that keeps failing"),
+    "money_expected": N_("Expected from sales"),
+    "money_received": N_("Paid out to you"),
+    "money_late": N_("Late"),
+    "money_deposits": N_("Deposits held for you"),
+    "money_to_pay": N_("To pay"),
+    "money_bought": N_("Bought"),
     "too_many_keys": N_("At most %(limit)s keys can be active. Revoke one first."),
+    # --- what is typed (market/inputs.py)
+    # --- collateral
+    "vin_format": N_("A VIN has 17 letters and digits, without I, O and Q."),
+    "vin_check_digit": N_("The check digit of this VIN is wrong: expected %(expected)s. Look for a typing mistake."),
+    "vin_model_year": N_("By the VIN the model year is %(expected)s."),
+    "lien_format": N_("“%(found)s” is not understood. Write one lien a line: rank; holder; amount."),
+    "account_unknown": N_("%(found)s is not the number of one of your overdue accounts."),
+    "collateral_bound": N_("This item is in lot %(lot)s, so it can no longer be changed."),
+    "picture_size": N_("The picture is empty or larger than allowed: %(expected)s."),
+    "picture_format": N_("This is not a JPEG, PNG or WebP picture."),
+    "picture_pixels": N_("The picture has %(found)s pixels; %(expected)s."),
+    "picture_broken": N_("The picture is damaged or not complete."),
+    "picture_repeated": N_("This picture is there already."),
+    "too_many": N_("That is too many: %(expected)s."),
+    # --- lots: what a ruleset asks of a listing
+    "opening_low": N_("The opening is %(found)s of the appraisal; at least %(expected)s is needed."),
+    "second_opening_low": N_("The opening is %(found)s; after the failed auction at least %(expected)s is needed."),
+    "second_too_late": N_("Bidding opens on %(found)s; the second auction opens by %(expected)s."),
+    "appraisal_missing": N_("An appraisal is needed: the opening is measured against it."),
+    "deposit_share": N_("The deposit is %(found)s of the opening; %(expected)s is allowed."),
+    "notice_short": N_("Notice before bidding opens: %(found)s whole days; at least %(expected)s are needed."),
+    "opens_in_past": N_("Bidding would open at %(found)s, which has passed."),
+    "too_short": N_("Bidding lasts %(found)s hours; at least %(expected)s are needed."),
+    "reserve_is_opening": N_("The reserve is the opening: %(expected)s."),
+    "reserve_low": N_("The reserve lies below the opening."),
+    "bad_times": N_("Bidding must close after it opens."),
+    "ruleset_fault": N_("The ruleset cannot honour these terms: %(sentence)s"),
+    "lot_status": N_("The lot is %(status)s, so this can no longer be done."),
+    "four_eyes": N_("You made this lot, so another person must decide."),
+    "content_unknown": N_("This is not one of your own that is free to sell."),
+    "content_in_lot": N_("This is in lot %(lot)s already."),
+    "accounts_not_free": N_("%(free)s of %(expected)s accounts are free; the others are listed or sold elsewhere."),
+    # --- taking part
+    "auction_over": N_("This auction is over."),
+    "agreement_changed": N_("The lot or the agreement changed since you opened the page. Read it again."),
+    "own_lot": N_("This is your own lot; its creditor does not bid."),
+    "conflict_of_interest": N_("There is a conflict of interest: the platform and its people do not bid."),
+    "defaulted_buyer": N_("Your party bought this lot and did not pay, so it may not bid again."),
+    "party_not_admitted": N_("Your party is not admitted yet."),
+    "participation_status": N_("This was decided already."),
+    "no_priority": N_("This ruleset knows no priority buyers."),
+    # --- bidding (auctions/messages.REFUSALS)
+    "not_admitted": N_("Your party is not admitted to this auction, so the bid was refused."),
+    "barred": N_("Your party may bid no more in this auction."),
+    "withdrawn": N_("The lot was withdrawn. The bid was refused."),
+    "closed": N_("Bidding has ended. The bid was refused."),
+    "paused": N_("Bidding was paused at %(paused)s. The bid was refused."),
+    "not_open_yet": N_("Bidding opens at %(opens)s. Your bid arrived at %(arrived)s and was refused."),
+    "too_late": N_("Bidding ended at %(closed)s. Your bid arrived at %(arrived)s and was refused."),
+    "already_leading": N_("You lead at %(price)s already; under these rules nobody bids against himself."),
+    "proxy_off": N_("This ruleset has no automatic bids."),
+    "proxy_binding": N_("A maximum of %(maximum)s is binding and cannot be taken back."),
+    "no_proxy": N_("There is no automatic bidding to stop."),
+    "below_minimum": N_("%(amount)s is below the minimum, now %(minimum)s. The bid was refused."),
+    "not_a_step": N_("A bid must be the opening plus a multiple of %(step)s. Nearest: %(lower)s or %(upper)s."),
+    "maximum_below_amount": N_("The maximum of %(maximum)s is below the bid of %(amount)s."),
+    "not_above_maximum": N_(
+        "You lead with a maximum of %(maximum)s; a new one must differ and, where it binds, be higher."
+    ),
+    "above_limit": N_("The bid is above your limit for this lot, %(limit)s."),
+    "already_created": N_("The auction has begun already."),
+    "limit_in_use": N_("The party leads with more than the new limit."),
+    "not_paused": N_("The auction is not paused."),
+    "busy": N_("The system is busy and did not take this. Send it again under the same key."),
+    "unknown_outcome": N_("No answer yet; your bid may have been recorded. Do not bid again: ask under the same key."),
+    "clock_off": N_("This server's clock is being set right. Nothing was recorded. Send it again."),
+    "database_down": N_("The database does not answer. Nothing was accepted. Lots that end now are extended."),
+    "journal_broken": N_(
+        "The journal of this auction does not agree with its hashes. Nothing is accepted until it is mended."
+    ),
+    "key_reused": N_("This key was used for another command. That one stands; this one was not recorded."),
+    # --- rules in words (market/lots.rules_in_words)
+    "rule_whole_steps": N_(
+        "The first bid is at least the opening of %(opening)s; bids rise in whole steps of %(step)s."
+    ),
+    "rule_step": N_("The first bid is at least the opening of %(opening)s; each next one is at least %(step)s higher."),
+    "rule_step_table": N_("How much a bid must rise depends on the price, by a table of %(rows)s bands."),
+    "rule_step_share": N_("A bid must rise by at least %(share)s of the standing."),
+    "rule_proxy_off": N_("A bid is as it is; the system does not bid for anybody."),
+    "rule_proxy_optional": N_("A bid is as it is; who wants may leave a secret maximum, up to which the system bids."),
+    "rule_proxy_always": N_("Every bid is a secret maximum; the price is what the second highest makes necessary."),
+    "rule_reserve_opening": N_("The opening is the reserve: whoever bids it wins if nobody bids more."),
+    "rule_reserve_none": N_("There is no reserve."),
+    "rule_reserve_open": N_("There is an open reserve; below it the lot is not sold."),
+    "rule_reserve_hidden": N_("There is a hidden reserve; only whether it is reached is shown."),
+    "rule_priority": N_("Priority buyers may match the standing; the lower rank goes first, then the earlier bid."),
+    "rule_leader_may_raise": N_("The leader may raise his own bid."),
+    "rule_leader_may_not_raise": N_("The leader cannot bid against himself; he may raise his maximum."),
+    "rule_extension_from_bid": N_(
+        "A bid in the last %(window)s minutes moves the end to its arrival plus %(extension)s minutes, again and again."
+    ),
+    "rule_extension_from_end": N_("A bid in the last %(window)s minutes moves the end by %(extension)s minutes."),
+    "rule_extension_cap": N_("The end moves at most %(most)s times."),
+    "rule_hard_end": N_("The end never moves by more than %(after)s minutes in all."),
+    "rule_no_extension": N_("The end does not move."),
+    "rule_countdown": N_("The first bid starts a clock of %(seconds)s seconds."),
+    "rule_arrival": N_(
+        "The arrival at our server decides whether a bid is in time; the result follows %(seconds)s s after the end."
+    ),
+    "rule_pause": N_("A pause stops time; near the end at least %(minutes)s minutes are left after it."),
+    "rule_outage_extend": N_("If bidders could not reach us near the end, the end moves by the time that was lost."),
+    "rule_outage_reschedule": N_("If bidders could not reach us at the end, the auction is paused and gets new times."),
+    "rule_outage_close_as_of": N_("If bidders could not reach us at the end, the auction closes as of its end."),
+    "rule_deposit_back": N_("Who does not win gets the deposit back within %(hours)s hours."),
+    "rule_default_to_debtor_debt": N_(
+        "The deposit of a buyer who does not pay covers costs, then the shortfall, then the debtor's debts."
+    ),
+    "rule_default_to_creditor": N_(
+        "The deposit of a buyer who does not pay covers costs, then the shortfall; the rest is the creditor's."
+    ),
+    "rule_default_return": N_(
+        "The deposit of a buyer who does not pay covers costs and shortfall; the rest goes back."
+    ),
+    "rule_runner_up": N_("If the buyer does not pay, the runner-up may be awarded."),
+    "rule_reauction": N_("If the buyer does not pay, the lot is auctioned again and he may not bid."),
 }
 
 
@@ -81,9 +240,35 @@ def written(facts: Mapping[str, object]) -> dict[str, str]:
             words[name.removesuffix("_at_ms")] = instant_text(datetime.fromtimestamp(value / 1000, UTC), "time")
         elif name.endswith("_bp") and isinstance(value, int):
             words[name.removesuffix("_bp")] = share(value)
+        elif name == "expected":
+            words[name] = expected(str(value))
         else:
             words[name] = ABSENT if value is None else str(value)
     return words
+
+
+# What a reader of forms expected (market/inputs.py), as patterns, since the numbers in it vary.
+EXPECTED: tuple[tuple[str, str], ...] = (
+    (r"(\d+) to (\d+) characters", N_("%(a)s to %(b)s characters")),
+    (r"a whole number from (\S+) to (\S+)", N_("a whole number from %(a)s to %(b)s")),
+    (r"digits, at most (\d+) decimals, up to (\S+)", N_("digits, at most %(a)s decimals, up to %(b)s")),
+    (r"digits with at most (\d+) decimals", N_("digits with at most %(a)s decimals")),
+    (r"digits without decimals", N_("digits without decimals")),
+    (r"a percentage from 0 to (\S+), at most two decimals", N_("a percentage from 0 to %(a)s, at most two decimals")),
+    (r"a date such as 2026-11-22", N_("a date such as 2026-11-22")),
+    (r"a date and time such as 2026-11-22T16:30", N_("a date and time such as 2026-11-22T16:30")),
+    (r"an amount", N_("an amount")),
+    (r"text", N_("text")),
+    (r"yes or no", N_("yes or no")),
+)
+
+
+def expected(text: str) -> str:
+    """What was expected, in the language that is spoken now, where the pattern is known."""
+    for pattern, sentence in EXPECTED:
+        if match := re.fullmatch(pattern, text):
+            return _gettext(sentence) % dict(zip("ab", match.groups(), strict=False))
+    return _gettext(text)
 
 
 class _Facts(dict[str, str]):
