@@ -35,8 +35,8 @@ check: setup
 test: check
 	$(VENV)/python -m pytest -n auto $(ARGS)
 
-bench: setup-run
-	@$(VENV)/python -m web.cli bench $(ARGS)
+bench: setup
+	@$(if $(ARGS),$(VENV)/python -m web.cli bench $(ARGS),for name in bids tape recover; do $(VENV)/python -m web.cli bench $$name || exit 1; done)
 
 soak: setup
 	$(VENV)/python tools/soak.py $(ARGS)
