@@ -290,7 +290,7 @@ def serve_product() -> None:
 
 @contextmanager
 def process(command: Sequence[str], env: Mapping[str, str], port: int, cores: set[int] | None) -> Iterator[int]:
-    """Run a server on one core until the block ends; gives its process id. Raises RuntimeError, if it does not start."""
+    """Run a server on one core until the block ends; gives its process id. RuntimeError, if it does not start."""
     with tempfile.TemporaryFile() as out:
         server = subprocess.Popen(command, env={**os.environ, **env}, stdout=out, stderr=out, start_new_session=True)
         try:
