@@ -542,6 +542,38 @@ def candidates(session: Session, line: StatementLine) -> list[Candidate]:
     ]
 
 
+def statement_files(session: Session, *, limit: int = 100) -> list[StatementFile]:
+    """Uploaded files, newest first."""
+    return list(session.exec(select(StatementFile).order_by(col(StatementFile.id).desc()).limit(limit)))
+
+
+def bank_accounts(session: Session) -> list[BankAccount]:
+    """Our accounts."""
+    return list(session.exec(select(BankAccount).order_by(col(BankAccount.id))))
+
+
+LINES_SHOWN = 500
+
+
+def show_file(
+    session: Session, file_id: int
+) -> tuple[StatementFile, list[tuple[Statement, BankAccount, list[StatementLine]]]]:
+    """A file with its statements and the first LINES_SHOWN lines of each. Raises: NotFound."""
+    file = session.get(StatementFile, file_id)
+    if file is None:
+        raise NotFound("statement_file", id=file_id)
+    kept = session.exec(
+        select(Statement, BankAccount)
+        .join(BankAccount, col(BankAccount.id) == col(Statement.bank_account_id))
+        .where(Statement.file_id == file_id)
+        .order_by(col(Statement.id))
+    ).all()
+    lines = select(StatementLine).order_by(col(StatementLine.number)).limit(LINES_SHOWN)
+    return file, [
+        (one, account, list(session.exec(lines.where(StatementLine.statement_id == one.id)))) for one, account in kept
+    ]
+
+
 # --- ledger = bank = accounts -----------------------------------------------------------------------------
 
 

@@ -1,0 +1,335 @@
+"""Sales from the hammer to the close-out: one page with three views, invoices, the tasks that settle; JSON beside."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from market import calendars
+from market.errors import BadInput, NotFound
+from market.inputs import Reader
+from market.money import amount_text
+from market.settlement import Status
+from storage import settlement
+from storage.settlement import SaleLine, Shown
+from storage.tables import PaymentDue, SaleStep
+from web.api import PROBLEMS, allowed
+from web.render import N_, _, money, ngettext, page, page_or_part, redirect, utc_now
+from web.security import Visitor, requires
+from web.tasks import TaskContext, beat, task
+
+REASON_MOST = 500
+LABELS = {"reason": N_("Reason"), "costs": N_("Costs of the sale")}
+SEES = ("asset_manager", "investor", "operator")
+
+
+# --- tasks ------------------------------------------------------------------------------------------
+
+
+@task("settle")
+def settle(context: TaskContext, auction_id: int) -> None:
+    """An auction has closed."""
+    context.db.in_transaction(settlement.settle, auction_id, at=utc_now())
+
+
+@task("complete")
+def complete(context: TaskContext, sale_id: int) -> None:
+    """A sale is paid."""
+    context.db.in_transaction(settlement.complete, sale_id, at=utc_now())
+
+
+@beat("default_overdue_sales", every=timedelta(minutes=1))
+def default_overdue_sales(context: TaskContext) -> None:
+    """The time for paying has run out somewhere."""
+    context.db.in_transaction(settlement.default_overdue_sales, at=utc_now())
+
+
+# --- pages ------------------------------------------------------------------------------------------
+
+
+def _whose(visitor: Visitor) -> dict[str, int | None]:
+    """Whose sales a visitor may see: an operator's are all of them; a party's, those it sells or buys."""
+    if visitor.has("operator"):
+        return {"creditor_id": None, "buyer_id": None}
+    return {"creditor_id": visitor.party_id, "buyer_id": visitor.party_id}
+
+
+@requires(*SEES)
+async def index(request: Request) -> Response:
+    """Sales, newest first; an investor's are purchases."""
+    status = request.query_params.get("status", "")
+    status = status if status in set(Status) else ""
+    lines = await request.state.db.read_in_thread(settlement.sales, status=status, **_whose(request.user))
+    view = "operator" if request.user.has("operator") else "creditor" if request.user.has("asset_manager") else "buyer"
+    context = {"lines": lines, "status": status, "statuses": [one.value for one in Status], "view": view}
+    return page(request, "settlement/index.html", context)
+
+
+async def _shown(request: Request) -> Shown:
+    after = request.query_params.get("after", "0")
+    shown: Shown = await request.state.db.read_in_thread(
+        settlement.show_sale, request.path_params["id"], party_id=request.user.party_id,
+        is_operator=request.user.has("operator"), after=int(after) if after.isdecimal() and len(after) < 18 else 0,
+    )  # fmt: skip
+    return shown
+
+
+def _context(shown: Shown) -> dict[str, Any]:
+    sale = shown.line.sale
+    default_at = datetime.fromisoformat(sale.plan["default_at"])
+    now = utc_now()
+    return {
+        "shown": shown, "sale": sale, "lot": shown.line.lot, "due": shown.line.due, "default_at": default_at,
+        "is_late": sale.status == Status.AWAITING_BALANCE and now > sale.due_at,
+        "business_days": calendars.business_days_between(
+            calendars.local_date(now, sale.plan["calendar"]), calendars.local_date(sale.due_at, sale.plan["calendar"]),
+            sale.plan["calendar"],
+        ),
+        "zone": str(calendars.zone(sale.plan["calendar"])), "timeline": timeline(shown),
+        "paid_minor": shown.line.due.paid_minor if shown.line.due else 0, "labels": LABELS,
+    }  # fmt: skip
+
+
+@requires(*SEES)
+async def show(request: Request) -> Response:
+    """One sale, as its creditor, its buyer or an operator sees it."""
+    return page_or_part(request, "settlement/show.html", "settlement/_sale.html", _context(await _shown(request)))
+
+
+@requires(*SEES)
+async def invoice(request: Request) -> Response:
+    """What to pay, by when, to which reference: a page that prints as a document."""
+    shown = await _shown(request)
+    if shown.line.due is None:
+        raise NotFound("invoice")
+    return page(request, "settlement/invoice.html", _context(shown))
+
+
+@requires("investor", "operator")
+async def payments(request: Request) -> Response:
+    """The payments that a party is expected to make: deposits and balances, with their references."""
+    party_id = None if request.user.has("operator") else request.user.party_id
+    dues = await request.state.db.read_in_thread(settlement.payments_due, party_id=party_id)
+    return page(request, "settlement/payments.html", {"dues": dues})
+
+
+@requires("operator")
+async def payouts(request: Request) -> Response:
+    """What is owed out: refunds, proceeds, surpluses, returns."""
+    status = request.query_params.get("status", "")
+    status = status if status in ("due", "sent") else ""
+    found = await request.state.db.read_in_thread(settlement.payouts, status=status)
+    return page(request, "settlement/payouts.html", {"payouts": found, "status": status})
+
+
+@requires("operator")
+async def declare_default(request: Request) -> Response:
+    """The buyer has said that he will not pay."""
+    return await _act(request, "default")
+
+
+@requires("operator")
+async def set_costs(request: Request) -> Response:
+    """What the sale has cost."""
+    return await _act(request, "costs")
+
+
+async def _act(request: Request, act: str) -> Response:
+    values, sale_id = dict(await request.form()), request.path_params["id"]
+    by = {"person_id": request.user.id, "at": utc_now()}
+    db = request.state.db
+    shown = await _shown(request)
+    reader = Reader(values)
+    try:
+        if act == "default":
+            reason = reader.line("reason", most=REASON_MOST)
+            reader.done()
+            await db.in_thread(settlement.default, sale_id, reason=reason, **by)
+        else:
+            costs_minor = reader.amount("costs", shown.line.sale.currency)
+            reader.done()
+            await db.in_thread(settlement.set_costs, sale_id, costs_minor, **by)
+    except BadInput as bad:
+        context = {**_context(shown), "faults": bad.faults, "values": values}
+        return page(request, "settlement/show.html", context, status=422)
+    return redirect(request, f"/sales/{sale_id}")
+
+
+STEP_WORDS = {
+    "sold": N_("Sold"), "invoiced": N_("Balance invoiced"), "paid": N_("Paid in full"),
+    "closed_out": N_("Accounts closed out"), "defaulted": N_("Buyer defaulted"), "costs": N_("Costs stated"),
+    "deposit_used": N_("Forfeited deposit used"),
+}  # fmt: skip
+
+
+def timeline(shown: Shown) -> list[dict[str, Any]]:
+    """The steps of a sale: done, now, to come."""
+    sale = shown.line.sale
+    steps = [
+        {"state": "done", "title": _(STEP_WORDS[one.step]), "at": one.at, "text": _step_text(one, sale.currency),
+         "address": "", "words": ""}
+        for one in shown.steps
+    ]  # fmt: skip
+    if sale.status == Status.AWAITING_BALANCE:
+        steps.append(
+            {"state": "now", "title": _("Waiting for the balance"), "at": sale.due_at, "text": "", "address": "",
+             "words": ""}
+        )  # fmt: skip
+    if sale.status == Status.PAID:
+        steps.append(_to_come(_("Accounts being closed out"), "now"))
+    elif sale.status == Status.AWAITING_BALANCE:
+        steps += [_to_come(_("Paid in full"), "next"), _to_come(_("Accounts closed out"), "next")]
+    elif sale.status == Status.DEFAULTED:
+        steps.append(_to_come(_("Accounts closed out"), "off"))
+    return steps
+
+
+def _to_come(title: str, state: str) -> dict[str, Any]:
+    return {"state": state, "title": title, "at": None, "text": "", "address": "", "words": ""}
+
+
+def _step_text(step: SaleStep, currency: str) -> str:
+    facts = step.facts
+    match step.step:
+        case "sold":
+            return _(
+                "To Bidder %(bidder)s at %(amount)s, entry %(entry)s of the journal", bidder=facts["bidder"],
+                amount=money(facts["hammer_minor"], currency), entry=facts["entry"],
+            )  # fmt: skip
+        case "invoiced":
+            return _("%(amount)s, reference %(reference)s", amount=money(facts["amount_minor"], currency),
+                     reference=facts["reference"])  # fmt: skip
+        case "closed_out":
+            accounts = ngettext("%(num)s account", "%(num)s accounts", facts["accounts"])
+            return _("%(accounts)s; %(amount)s to the creditor", accounts=accounts,
+                     amount=money(facts["proceeds_minor"], currency))  # fmt: skip
+        case "defaulted":
+            text = _("Deposit of %(amount)s not returned", amount=money(facts["deposit_minor"], currency))
+            return f"{text} · {facts['reason']}" if facts.get("reason") else text
+        case "costs":
+            return money(facts["costs_minor"], currency)
+        case "deposit_used":
+            return _(
+                "Costs %(costs)s, shortfall %(shortfall)s, rest %(rest)s",
+                costs=money(facts.get("costs_minor", 0), currency),
+                shortfall=money(facts.get("shortfall_minor", 0), currency),
+                rest=money(facts["remainder_minor"], currency),
+            )
+    return ""
+
+
+routes: list[BaseRoute] = [
+    Route("/sales", index),
+    Route("/sales/{id:int}", show),
+    Route("/sales/{id:int}/invoice", invoice),
+    Route("/sales/{id:int}/default", declare_default, methods=["POST"]),
+    Route("/sales/{id:int}/costs", set_costs, methods=["POST"]),
+    Route("/payments", payments),
+    Route("/payouts", payouts),
+]
+
+
+# --- JSON -------------------------------------------------------------------------------------------
+
+api = APIRouter(tags=["settlements"])
+LIMIT = Query(default=50, ge=1, le=200)
+AFTER = Query(default=0, ge=0, le=2**62, description="id of the last one of the page before")
+
+
+@api.get("/settlements", responses=PROBLEMS)
+async def list_settlements(
+    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], limit: Annotated[int, LIMIT],
+    after: Annotated[int, AFTER],
+) -> dict[str, Any]:  # fmt: skip
+    """Sales that the caller sells or buys (an operator: all), newest first."""
+    lines = await request.app.state.db.read_in_thread(settlement.sales, limit=limit, after=after, **_whose(visitor))
+    return {"settlements": [_sale_json(line) for line in lines], "next": lines[-1].sale.id if lines else None}
+
+
+@api.get("/settlements/{sale_id}", responses=PROBLEMS)
+async def get_settlement(
+    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], sale_id: int, after: Annotated[int, AFTER]
+) -> dict[str, Any]:
+    """One sale with its timeline, payments and accounts, as the caller may see it; `after` pages the accounts."""
+    shown: Shown = await request.app.state.db.read_in_thread(
+        settlement.show_sale, sale_id, party_id=visitor.party_id, is_operator=visitor.has("operator"), after=after
+    )
+    currency = shown.line.sale.currency
+    return {
+        **_sale_json(shown.line),
+        "view": shown.view,
+        "steps": [{"step": one.step, "at": one.at.isoformat()} for one in shown.steps],
+        "accounts": [
+            {
+                "id": account.id, "loan_id": account.loan_id, "status": account.status,
+                "balance": amount_text(share.balance_minor, currency),
+                "price": amount_text(share.price_minor, currency),
+            }
+            for share, account in shown.accounts
+        ],
+        "accounts_balance": amount_text(shown.accounts_minor, currency),
+        "accounts_price": amount_text(shown.shares_minor, currency),
+        "payouts": [
+            {
+                "reference": one.reference, "kind": one.kind, "status": one.status,
+                "amount": amount_text(one.amount_minor, one.currency), "currency": one.currency,
+            }
+            for one in shown.payouts
+        ],
+    }  # fmt: skip
+
+
+@api.get("/payments-due", responses=PROBLEMS)
+async def list_payments_due(
+    request: Request, visitor: Annotated[Visitor, allowed("investor", "operator")], limit: Annotated[int, LIMIT],
+    after: Annotated[int, AFTER],
+) -> dict[str, Any]:  # fmt: skip
+    """Deposits and balances that the caller is expected to pay (an operator: everybody), newest first."""
+    party_id = None if visitor.has("operator") else visitor.party_id
+    dues = await request.app.state.db.read_in_thread(
+        settlement.payments_due, party_id=party_id, limit=limit, after=after
+    )
+    return {"payments": [_due_json(due) for due in dues], "next": dues[-1].id if dues else None}
+
+
+def _sale_json(line: SaleLine) -> dict[str, Any]:
+    sale = line.sale
+
+    def text(minor: int) -> str:
+        return amount_text(minor, sale.currency)
+
+    return {
+        "id": sale.id,
+        "lot": sale.lot_id,
+        "lot_reference": line.lot.reference,
+        "auction": sale.auction_id,
+        "bidder": sale.bidder,
+        "status": sale.status,
+        "currency": sale.currency,
+        "hammer": text(sale.hammer_minor),
+        "premium": text(sale.premium_minor),
+        "commission": text(sale.commission_minor),
+        "deposit": text(sale.deposit_minor),
+        "balance": text(sale.hammer_minor + sale.premium_minor - sale.deposit_minor),
+        "due_at": sale.due_at.isoformat(),
+        "payment": _due_json(line.due) if line.due else None,
+    }
+
+
+def _due_json(due: PaymentDue) -> dict[str, Any]:
+    return {
+        "id": due.id,
+        "reference": due.reference,
+        "kind": due.kind,
+        "auction": due.auction_id,
+        "currency": due.currency,
+        "amount": amount_text(due.amount_minor, due.currency),
+        "paid": amount_text(due.paid_minor, due.currency),
+        "due_at": due.due_at.isoformat(),
+        "status": due.status,
+    }
