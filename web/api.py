@@ -227,9 +227,9 @@ async def me(visitor: Visitor = allowed()) -> dict[str, Any]:
 
 def subjects() -> list[APIRouter]:
     """One router for each subject with JSON; imported here, because subjects use what stands above."""
-    from web import lots, rooms
+    from web import ledger, lots, portfolios, rooms, settlement
 
-    return [routes, lots.api, rooms.api]
+    return [routes, portfolios.api, lots.api, rooms.api, settlement.api, ledger.api]
 
 
 def create_api(app: Starlette) -> FastAPI:

@@ -16,7 +16,19 @@ from starlette.types import Scope
 
 from storage.database import Database
 from storage.objects import open_objects
-from web import collateral, health, home, live, lots, parties, rooms
+from web import (
+    collateral,
+    health,
+    home,
+    ledger,
+    live,
+    lots,
+    parties,
+    portfolios,
+    reconciliation,
+    rooms,
+    settlement,
+)
 from web.api import create_api
 from web.errors import HANDLERS
 from web.logs import configure_logs
@@ -30,7 +42,9 @@ STATIC = Path(__file__).parent / "static"
 
 # The pages of each subject; where it has JSON too, web/api.py lists it.
 PAGES: list[BaseRoute] = [
-    *home.routes, *parties.routes, *lots.routes, *collateral.routes, *rooms.routes, *health.routes, *live.routes,
+    *home.routes, *parties.routes, *portfolios.routes, *lots.routes, *collateral.routes, *rooms.routes,
+    *settlement.routes, *reconciliation.routes, *ledger.routes,
+    *health.routes, *live.routes,
 ]  # fmt: skip
 
 
