@@ -36,7 +36,7 @@ from auctions.messages import (
     Withdraw,
     Withdrawn,
 )
-from auctions.rulesets import Terms
+from auctions.rulesets import LARGEST_MINOR, Terms
 
 Events = tuple[Event, ...]
 
@@ -255,6 +255,8 @@ class Auction:
         rank, limit_minor = command.priority_rank, command.limit_minor
         if rank is not None and not self.terms.ruleset.bidding.priority_buyers:
             return (Refused(None, "no_priority", {}),)
+        if not 0 <= limit_minor <= LARGEST_MINOR:
+            return (Refused(None, "limit_out_of_range", {"limit_minor": limit_minor}),)
         bidder = self.by_party.get(command.party_id)
         if bidder is None:
             number = len(self.bidders) + 1

@@ -21,7 +21,6 @@ from auctions.rulesets import Terms, read_terms
 
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 REASON_LENGTH = 500  # characters
-LARGEST_MINOR = 10**17  # fifteen digits before the point and two after it; fits 64 bits with room for sums
 
 Facts: TypeAlias = dict[str, int]
 
@@ -140,6 +139,9 @@ class Bar:
     reason: str
     by: int = 0
 
+    def __post_init__(self) -> None:
+        _check_reason(self.reason)
+
     @property
     def scope(self) -> int:
         return -self.by
@@ -158,6 +160,9 @@ class Pause:
     id: str
     reason: str
     by: int = 0
+
+    def __post_init__(self) -> None:
+        _check_reason(self.reason)
 
     @property
     def scope(self) -> int:
@@ -192,6 +197,9 @@ class Reschedule:
     reason: str
     by: int = 0
 
+    def __post_init__(self) -> None:
+        _check_reason(self.reason)
+
     @property
     def scope(self) -> int:
         return -self.by
@@ -210,6 +218,9 @@ class Withdraw:
     id: str
     reason: str
     by: int = 0
+
+    def __post_init__(self) -> None:
+        _check_reason(self.reason)
 
     @property
     def scope(self) -> int:
@@ -537,11 +548,19 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "already_created": (),
     "limit_in_use": ("limit_minor", "maximum_minor"),  # he leads with more than the new limit
     "no_priority": (),  # the ruleset knows no priority buyers
+    "limit_out_of_range": ("limit_minor",),
     "rank_fixed": (),  # he has bid already, and others under that order
     "not_paused": (),
     "closed": (),
     "bad_times": ("opens_at_ms", "closes_at_ms"),
 }
+
+
+def _check_reason(reason: str) -> None:
+    """Raise ValueError for a reason that is empty, too long, or not text that can be written."""
+    if not 1 <= len(reason) <= REASON_LENGTH:
+        raise ValueError(f"a reason has 1 to {REASON_LENGTH} characters")
+    reason.encode()  # no half of a surrogate pair
 
 
 def _quoted(text: str) -> str:

@@ -25,6 +25,7 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
+LARGEST_MINOR = 10**17  # fifteen digits before the point and two after it; fits 64 bits with room for sums
 LONGEST_MS = 3_660 * DAY_MS
 
 
@@ -303,6 +304,8 @@ class Terms:
         )
         need(bool(SHA256.fullmatch(self.lot_sha256)), "hash_format", "lot_sha256", "Use 64 small hex digits.")
         need(self.opening_minor > 0, "out_of_range", "opening_minor", "The opening price must be above zero.")
+        most_minor = max(self.opening_minor, self.step_minor or 0, self.reserve_minor or 0, self.deposit_minor or 0)
+        need(most_minor <= LARGEST_MINOR, "out_of_range", "opening_minor", "An amount is beyond all bounds.")
         need(
             0 <= self.opens_at_ms < self.closes_at_ms < 2**53 and self.closes_at_ms - self.opens_at_ms <= LONGEST_MS,
             "bad_times",

@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from auctions.messages import LARGEST_MINOR
-from auctions.rulesets import Ruleset, RulesetFault, Terms
+from auctions.rulesets import LARGEST_MINOR, Ruleset, RulesetFault, Terms
 from market.errors import Conflict, Fault
 from market.inputs import Reader
 from market.money import BP, amount_text

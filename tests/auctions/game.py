@@ -189,6 +189,8 @@ class Game:
             )
             if model.result is None:
                 assert (mine.state == "leading") == (party == leader)
+            if self.terms.ruleset.bidding.proxy != "off":
+                assert (mine.maximum_minor or 0) == one.maximum
             if party == leader:
                 assert (mine.maximum_minor or 0) >= (price or 0), "he leads with more than he offered"
                 assert (mine.maximum_minor or 0) <= one.limit, "he is bound above his limit"
@@ -226,7 +228,8 @@ def play(rng: Random, game: Game, steps: int) -> None:
     if rng.random() < 0.7:  # to its end, and somebody whom we kept waiting
         if game.model.paused_at is not None:
             game.do(Resume(game.id()), game.at)
-        for party in range(1, 5):  # ties, where the rules know them
+        # Ties, where the rules know them: whoever goes before the one before him.
+        for party in sorted(game.model.parties, key=lambda each: -(game.model.parties[each].rank or 9)):
             game.do(PlaceBid(game.id(), party, game.model.price() or game.model.minimum()), game.at)
         game.do(Close(), max(game.at, game.model.closes + game.terms.ruleset.timing.grace_ms))
         game.do(PlaceBid(game.id(), rng.randint(1, 4), game.model.minimum()), game.model.closes - rng.choice([0, 1]))
@@ -244,8 +247,10 @@ def altered(command: Command) -> Command:
 
 def draw_admit(rng: Random, game: Game, party: int) -> Admit:
     priority = game.terms.ruleset.bidding.priority_buyers or rng.random() < 0.03
-    rank = rng.choice([None, None, 1, 2, 2]) if priority else None
+    rank = rng.choice([None, 1, 2, 2]) if priority else None
     least = game.model.minimum()
+    if rng.random() < 0.03:
+        return Admit(game.id(), party, rng.choice([-1, 0, 10**17, 10**17 + 1]), rank)
     return Admit(game.id(), party, least + rng.choice([-1, 0, 1, 60, 200, 600, 5_000, 5_000, 5_000]), rank)
 
 

@@ -251,6 +251,8 @@ class Model:
             return "closed"
         if command.priority_rank is not None and not self.terms.ruleset.bidding.priority_buyers:
             return "no_priority"
+        if not 0 <= command.limit_minor <= 10**17:
+            return "limit_out_of_range"
         known = self.parties.get(command.party_id)
         if known is None:
             self.parties[command.party_id] = Party(len(self.parties) + 1, command.limit_minor, command.priority_rank)

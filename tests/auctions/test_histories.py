@@ -101,7 +101,7 @@ def test_onchain_auctions_with_a_countdown(shared_data: Path) -> None:
             at_ms = int(bid["timestamp"]) * 1_000
             if party not in names:
                 names[party] = bid["bidder"]
-                fold.take(Admit(f"a{number}", party, 10**20), at_ms, SALT)
+                fold.take(Admit(f"a{number}", party, 10**17), at_ms, SALT)
             entry = fold.take(PlaceBid(f"b{number}", party, ether(bid["amount_eth"])), at_ms, SALT)
             assert isinstance(entry, Entry)
             assert not any(isinstance(event, Refused) for event in entry.events), (auction, bid)
@@ -117,8 +117,8 @@ def test_onchain_auctions_with_a_countdown(shared_data: Path) -> None:
 
 
 def ether(text: str) -> int:
-    """ETH to units of 10^-18, rounded up: the reserves are written in full, as binary fractions."""
-    return int(Decimal(text).scaleb(18).to_integral_value(ROUND_CEILING))
+    """ETH to units of 10^-16, rounded up: the reserves are written in full, as binary fractions."""
+    return int(Decimal(text).scaleb(16).to_integral_value(ROUND_CEILING))
 
 
 def test_court_lots_as_terms(shared_data: Path) -> None:

@@ -9,14 +9,14 @@ from random import Random
 import pytest
 
 from auctions.journal import ZERO_HASH, Answered, Entry, Fold, JournalBroken, KeyReused, NoAuction, read_entry
-from auctions.messages import Admit, Bid, Close, Create, Pause, PlaceBid, Refused, Tick
+from auctions.messages import Admit, Bid, Command, Create, Pause, PlaceBid, Refused, Tick
 from auctions.rulesets import RulesetFault, Terms
 from tests.auctions.game import EBAY, LOT, OPENS, SALT, VARIANTS, Game, play
 
 TERMS = VARIANTS["optional"]
 
 
-def entry(fold: Fold, command: Create | Admit | PlaceBid | Tick | Pause | Close, at: int = OPENS) -> Entry:
+def entry(fold: Fold, command: Command, at: int = OPENS) -> Entry:
     taken = fold.take(command, at, SALT)
     assert isinstance(taken, Entry)
     return taken
@@ -24,7 +24,7 @@ def entry(fold: Fold, command: Create | Admit | PlaceBid | Tick | Pause | Close,
 
 def begun() -> tuple[Fold, list[Entry]]:
     fold = Fold(7)
-    commands = [Create("c", TERMS), Admit("a1", 11, 5_000), Admit("a2", 22, 9_000), Tick()]
+    commands: list[Command] = [Create("c", TERMS), Admit("a1", 11, 5_000), Admit("a2", 22, 9_000), Tick()]
     return fold, [entry(fold, command) for command in commands]
 
 
@@ -139,10 +139,15 @@ def test_a_damaged_journal_is_not_followed(damage: str) -> None:
         texts[5] = (public, private, previous, bytes(32))
     else:
         texts[5] = (public.replace('"auction":7', '"auction":8'), private, previous, stated)
-    again = Fold(7)
     with pytest.raises(JournalBroken):
-        for one in texts:
-            again.follow(read_entry(*one))
+        followed(texts)
+
+
+def followed(texts: list[tuple[str, str, bytes, bytes]]) -> Fold:
+    fold = Fold(7)
+    for text in texts:
+        fold.follow(read_entry(*text))
+    return fold
 
 
 def test_vector_14_crash_between_append_and_broadcast() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from auctions import sequencer as module
 from auctions.journal import Answered, Busy, Entry, Fold
-from auctions.messages import Admit, Create, PlaceBid, Tick
+from auctions.messages import Admit, Command, Create, PlaceBid, Tick
 from auctions.sequencer import Sequencer, Told, Turned, TurnFailed, Unknown, Waiting, Work
 from tests.auctions.game import OPENS, SALT, VARIANTS
 
@@ -65,7 +65,11 @@ class Store:
 
     def prepare(self) -> None:
         fold = Fold(7)
-        commands = [Create("c", TERMS), *(Admit(f"a{party}", party, 10**9) for party in (1, 2, 3)), Tick()]
+        commands: list[Command] = [
+            Create("c", TERMS),
+            *(Admit(f"a{party}", party, 10**9) for party in (1, 2, 3)),
+            Tick(),
+        ]
         for command in commands:
             entry = fold.take(command, OPENS, SALT)
             assert isinstance(entry, Entry)
@@ -178,7 +182,7 @@ async def test_who_waited_longer_than_the_bound_is_answered_busy(store: Store) -
     store.now = TERMS.closes_at_ms - 5
     node.sequencer._queue.append(Waiting(7, PlaceBid("old", 1, 1_000), now - 1.5, told.append))
     running = asyncio.ensure_future(node.sequencer.run())
-    while len(store.entries[7]) == 5:
+    while len(store.entries[7]) == 5:  # noqa: ASYNC110 - turns of the event loop, not of time
         await asyncio.sleep(0)
     node.sequencer.stop()
     await running
