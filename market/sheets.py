@@ -135,6 +135,11 @@ class _Text:
             if is_last:
                 waiting = waiting.rstrip(b"\r\n") + b"\n" if waiting.strip(b"\r\n") else b""
             cut = _record_end(waiting)
+            if cut and not is_last:  # line ends at the end of the file are no rows; whether this is it, shows later
+                stop = len(waiting[:cut].rstrip(b"\r\n"))
+                cut = waiting.find(b"\n", stop) + 1 if stop else 0
+                if not cut:
+                    continue
             if not cut and ((is_last and waiting) or len(waiting) > MOST_RECORD_BYTES + PIECE_BYTES):
                 _refuse(
                     "quote_open",

@@ -267,17 +267,18 @@ class Checker:
             places = self.decimals if column.type == "amount" and not column.rounds and not self.is_workbook else 20
             pattern = rf"[0-9]{{1,15}}(\.[0-9]{{1,{places}}})?" if places else "[0-9]{1,15}"
             pattern = rf"({pattern}|\.[0-9]{{1,{places}}})" if column.bare and places else pattern
+            is_number = raw.str.contains(f"^{'-?' if column.signed else ''}{pattern}$")
             yield (
                 "amount_format",
-                ~raw.str.contains(f"^{'-?' if column.signed else ''}{pattern}$"),
+                ~is_number,
                 (f"digits with at most {places} decimals" if places else "digits without decimals"),
             )
             number = self._number(column)
             if column.type == "amount":
                 most = amount_text(MOST_MINOR, self.currency)
-                yield "amount_range", number.abs() > MOST_MINOR, f"at most {most}"
+                yield "amount_range", is_number & (number.abs() > MOST_MINOR), f"at most {most}"
             else:
-                yield "rate_range", number > MOST_RATE_BP, f"at most {MOST_RATE_BP // 100} per cent"
+                yield "rate_range", is_number & (number > MOST_RATE_BP), f"at most {MOST_RATE_BP // 100} per cent"
         else:
             day = self._day(column)
             yield (
