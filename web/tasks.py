@@ -26,7 +26,7 @@ from sqlmodel import Session, col, select
 
 from auctions.messages import Admit, Bar
 from market.errors import Conflict
-from storage import outbox, settlement
+from storage import outbox
 from storage.database import Database
 from storage.objects import Objects
 from storage.tables import Outbox
@@ -232,21 +232,3 @@ def submit_command(context: TaskContext, auction_id: int, command: dict[str, Any
     except Conflict as conflict:
         if conflict.code != "key_reused":  # its first form is in the journal, and stands
             raise
-
-
-@task("settle")
-def settle(context: TaskContext, auction_id: int) -> None:
-    """Money follows the outcome of a closed auction."""
-    context.db.in_transaction(settlement.settle, auction_id, at=utc_now())
-
-
-@task("complete")
-def complete(context: TaskContext, sale_id: int) -> None:
-    """Close out a sale that was paid."""
-    context.db.in_transaction(settlement.complete, sale_id, at=utc_now())
-
-
-@beat("default_overdue_sales", every=timedelta(seconds=30))
-def default_overdue_sales(context: TaskContext) -> None:
-    """Sales whose time for paying, with its grace, has run out."""
-    context.db.in_transaction(settlement.default_overdue_sales, at=utc_now())
