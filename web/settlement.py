@@ -237,14 +237,14 @@ routes: list[BaseRoute] = [
 # --- JSON -------------------------------------------------------------------------------------------
 
 api = APIRouter(tags=["settlements"])
-LIMIT = Query(default=50, ge=1, le=200)
-AFTER = Query(default=0, ge=0, le=2**62, description="id of the last one of the page before")
+LIMIT = Query(ge=1, le=200)
+AFTER = Query(ge=0, le=2**62, description="id of the last one of the page before")
 
 
 @api.get("/settlements", responses=PROBLEMS)
 async def list_settlements(
-    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], limit: Annotated[int, LIMIT],
-    after: Annotated[int, AFTER],
+    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], limit: Annotated[int, LIMIT] = 50,
+    after: Annotated[int, AFTER] = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Sales that the caller sells or buys (an operator: all), newest first."""
     lines = await request.app.state.db.read_in_thread(settlement.sales, limit=limit, after=after, **_whose(visitor))
@@ -253,7 +253,7 @@ async def list_settlements(
 
 @api.get("/settlements/{sale_id}", responses=PROBLEMS)
 async def get_settlement(
-    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], sale_id: int, after: Annotated[int, AFTER]
+    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], sale_id: int, after: Annotated[int, AFTER] = 0
 ) -> dict[str, Any]:
     """One sale with its timeline, payments and accounts, as the caller may see it; `after` pages the accounts."""
     shown: Shown = await request.app.state.db.read_in_thread(
@@ -286,8 +286,8 @@ async def get_settlement(
 
 @api.get("/payments-due", responses=PROBLEMS)
 async def list_payments_due(
-    request: Request, visitor: Annotated[Visitor, allowed("investor", "operator")], limit: Annotated[int, LIMIT],
-    after: Annotated[int, AFTER],
+    request: Request, visitor: Annotated[Visitor, allowed("investor", "operator")], limit: Annotated[int, LIMIT] = 50,
+    after: Annotated[int, AFTER] = 0,
 ) -> dict[str, Any]:  # fmt: skip
     """Deposits and balances that the caller is expected to pay (an operator: everybody), newest first."""
     party_id = None if visitor.has("operator") else visitor.party_id
