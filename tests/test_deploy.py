@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import typer
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,6 +31,7 @@ from storage.objects import Bucket, open_objects
 from tests import servers
 from tests.conftest import S3, lacking
 from tools.bucket import make_bucket
+from web.cli import app as cli
 from web.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +46,13 @@ def test_every_setting_that_compose_gives_is_one_that_is_read() -> None:
     given = {name.removeprefix("CLEARLOT_").lower() for name in given if name.startswith("CLEARLOT_")}
     assert given
     assert given <= set(Settings.model_fields)
+
+
+def test_every_command_in_compose_is_one_of_ours() -> None:
+    known = typer.main.get_group(cli).commands
+    used = [service["command"] for service in COMPOSE["services"].values() if service.get("image") == "clearlot"]
+    assert {command[0] for command in used if command} == {"serve", "worker", "migrate"}
+    assert {command[0] for command in used if command} <= set(known)
 
 
 def test_compose_has_no_default_for_a_secret() -> None:

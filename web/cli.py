@@ -115,6 +115,26 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
+def worker(
+    beat: Annotated[bool, typer.Option(help="Only tell the workers when to look; one such process is enough.")] = False,
+) -> None:
+    """Run the jobs of the outbox until stopped (production, over Redis)."""
+    from web.tasks import THREADS, Jobs
+
+    chosen = settings()
+    try:
+        jobs = Jobs(create_app(chosen).state)
+    except BadSettings as refused:
+        raise fail(str(refused)) from None
+    if jobs.is_embedded:
+        raise fail("without CLEARLOT_REDIS_URL the jobs run inside `clearlot run`.")
+    if beat:
+        jobs.celery.Beat(scheduler="celery.beat.Scheduler", quiet=True).run()
+    else:
+        jobs.celery.Worker(pool="threads", concurrency=THREADS, quiet=True).start()
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database's tables to the newest version."""
     from storage.database import Database
