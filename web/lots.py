@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi import Request as ApiRequest
-from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -37,8 +36,8 @@ LABELS = {
     "place": N_("Place"), "ruleset": N_("Ruleset"), "opening": N_("Opening"), "step": N_("Increment"),
     "reserve": N_("Reserve"), "reserve_amount": N_("Amount of the reserve"), "deposit": N_("Deposit"),
     "opens_at": N_("Bidding opens"), "closes_at": N_("Bidding closes"),
-    "balance_due_days": N_("Days to pay the balance"), "premium": N_("Buyer's premium (%)"),
-    "commission": N_("Seller's commission (%)"), "appraisal": N_("Appraisal"),
+    "balance_due_days": N_("Days to pay the balance"), "premium": N_("Buyer's premium (%%)"),
+    "commission": N_("Seller's commission (%%)"), "appraisal": N_("Appraisal"),
     "appraisal_on": N_("Day of the appraisal"), "limit_per_deposit": N_("Limit, as a multiple of the deposit"),
     "zone": N_("Time zone"), "reason": N_("Reason"), "terms": N_("Terms"),
 }  # fmt: skip
@@ -373,8 +372,8 @@ def lot_json(card: Card | Shown) -> dict[str, Any]:
 async def list_lots(
     request: ApiRequest,
     visitor: Annotated[Visitor, allowed()],
-    cursor: Annotated[int, Field(ge=0, le=2**53)] = 0,
-    limit: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 50,
+    cursor: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_AT_ONCE)] = 50,
     state: str = "",
     kind: str = "",
 ) -> dict[str, Any]:

@@ -38,12 +38,39 @@ from web.collateral import WORDS
 from web.live import Unavailable
 from web.live_messages import outside, position_facts, standing_facts
 from web.lots import KIND_WORDS, read_reason, title_of
-from web.render import language, page, page_or_part, part, redirect, speaking, utc_now
+from web.render import N_, _gettext, language, page, page_or_part, part, redirect, speaking, utc_now
 from web.security import Visitor, requires
 
 BIDS_SHOWN = 400
 JOURNAL_AT_ONCE = 500
 CONFIRM_STEPS = 10  # a bid that is more steps over the minimum is confirmed
+
+# What static/room.js says; it fills in the facts.
+SCRIPT_WORDS = {
+    "live": N_("live"),
+    "polled": N_("not live, asked every 5 s"),
+    "lost": N_("Not live: last heard %(time)s. Bidding by form still works."),
+    "back": N_("Live again. Missed: %(bids)s bids."),
+    "sent": N_("Sent %(time)s, waiting for the answer"),
+    "checking": N_("No answer yet; checking under the same key"),
+    "bidder": N_("Bidder %(number)s"),
+    "bid": N_("bid"),
+    "auto_bid": N_("automatic"),
+    "extended": N_("extended"),
+    "moved": N_("The end moved to %(time)s."),
+    "outbid": N_("You are outbid. Minimum %(minimum)s."),
+    "leading": N_("You lead at %(price)s."),
+    "price": N_("Price"),
+    "reserve": N_("reserve"),
+    "you": N_("you"),
+    "as_of": N_("as of %(time)s"),
+    "keys": N_("Keys"),
+    "sound_on": N_("Sound on outbid: on"),
+    "sound_off": N_("Sound on outbid: off"),
+    "keys_on": N_("Letter keys: on"),
+    "keys_off": N_("Letter keys: off"),
+    "next_end": N_("A bid now moves the end to %(time)s."),
+}
 
 
 # --- parts ------------------------------------------------------------------------------------------
@@ -155,6 +182,7 @@ def _page_facts(shown: Shown) -> dict[str, Any]:
     ruleset = lots.rulesets().get(terms.ruleset) if terms else None
     words = rules_in_words(ruleset, terms, shown.lot.currency) if ruleset and terms else []
     return {
+        "script_words": {name: _gettext(words) for name, words in SCRIPT_WORDS.items()},
         "shown": shown, "lot": shown.lot, "terms": terms, "ruleset": ruleset, "rules": words, "kinds": KIND_WORDS,
         "labels": ITEM_LABELS, "words": WORDS, "title_of": title_of,
     }  # fmt: skip
