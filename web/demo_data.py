@@ -17,6 +17,7 @@ from random import Random
 from xml.sax.saxutils import escape
 
 from market.collateral import vin_check_digit
+from market.lots import LotDraft
 from market.money import amount_text
 from web import demo_pictures
 
@@ -248,6 +249,13 @@ class DemoItem:
     text_zh: str
     drawn: tuple[str, str, int] | tuple[str, int, int]
     seed: int
+
+    def draft(self, item_id: int) -> LotDraft:
+        """The description of a lot that sells this item, once it is entered as `item_id`."""
+        form = self.form
+        return LotDraft(
+            form["kind"], item_id, form["title_en"], form["title_zh"], self.text_en, self.text_zh, form["place"]
+        )
 
 
 def pictures(item: DemoItem) -> list[demo_pictures.Drawing]:
