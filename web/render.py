@@ -202,6 +202,8 @@ def money(amount_minor: int | None, currency: str, form: str = "full", *, whole:
 def _aid(amount_minor: int, currency: str) -> str:
     """The figure to read: 1,234.57 万元, 1.23 billion; empty where it would not help."""
     amount = Decimal(abs(amount_minor)).scaleb(-decimals(currency))
+    if amount < (10_000 if language() == "zh" else 10**6):
+        return ""
     if language() == "zh":
         unit = "元" if currency == "CNY" else str(get_currency_name(currency, locale="zh_Hans_CN"))
         for size, name in ((Decimal(100_000_000), "亿"), (Decimal(10_000), "万")):
