@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.objects import open_objects
 from web import (
     collateral,
+    demo,
     health,
     home,
     ledger,
@@ -71,9 +72,15 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state.jobs = jobs
     state.poke = jobs.poke
     await jobs.start()
+    engine = None
+    if state.settings.demo:
+        engine = demo.Engine(base_url=state.settings.base_url, db=state.db, objects=state.objects, poke=jobs.poke)
+        await engine.start()
     try:
         yield
     finally:
+        if engine is not None:
+            await engine.stop()
         await jobs.stop()
         await state.gateway.stop()
         state.db.close()

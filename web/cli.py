@@ -10,8 +10,12 @@ from typing import Annotated
 import typer
 import uvicorn
 
+from storage.database import Database
+from storage.objects import Objects, open_objects
+from web import demo_seed
 from web.app import create_app
-from web.security import BadSettings, check_settings
+from web.render import utc_now
+from web.security import BadSettings, check_settings, is_embedded
 from web.settings import Settings
 
 app = typer.Typer(
@@ -105,7 +109,43 @@ def run(
     """Start everything in one process: tables, life-like data when there is none, jobs, pages, sockets."""
     chosen = _chosen(host, port, data=data, demo=demo)
     say(f"data       {chosen.data.absolute()}")
+    if demo:
+        first_fill(chosen)
     serve_app(chosen)
+
+
+def first_fill(chosen: Settings) -> None:
+    """Fill a folder that holds no database yet; one that was stopped half-way is begun anew the next time."""
+    path = chosen.data / "clearlot.db"
+    if not is_embedded(chosen) or path.exists():
+        return
+    chosen.data.mkdir(parents=True, exist_ok=True)
+    half = path.with_name("clearlot.db.half")
+    for left in chosen.data.glob(f"{half.name}*"):
+        left.unlink()
+    fill(chosen.model_copy(update={"database_url": f"sqlite:///{half.absolute()}"}), open_objects(chosen.objects))
+    half.rename(path)
+
+
+def fill(chosen: Settings, objects: Objects) -> bool:
+    """Fill an empty database with life-like data; return False, when there is something in it."""
+    database = Database(chosen.database)
+    try:
+        database.upgrade()
+        if not database.read(demo_seed.is_empty):
+            return False
+        demo_seed.seed(database, objects, at=utc_now(), told=lambda step: say(f"making     {step}"))
+    finally:
+        database.close()
+    return True
+
+
+@app.command()
+def seed() -> None:
+    """Fill an empty database with made-up parties, tapes, pictures and lots in every state."""
+    chosen = settings()
+    if not fill(chosen, open_objects(chosen.objects)):
+        raise fail("the database is not empty: it is left as it is")
 
 
 @app.command()
@@ -137,8 +177,6 @@ def worker(
 @app.command()
 def migrate() -> None:
     """Bring the database's tables to the newest version."""
-    from storage.database import Database
-
     database = Database(settings().database)
     database.upgrade()
     database.close()

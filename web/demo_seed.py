@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from auctions.journal import Fold
 from auctions.messages import Admit, Close, Command, Withdraw
