@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 import uvicorn
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 
+from auctions import verify
+from auctions.journal import Entry
+from auctions.proof import public_line
+from market.errors import BadInput, MarketError
+from market.inputs import Reader
+from storage import journal, trace
 from storage.database import Database
 from storage.objects import Objects, open_objects
-from web import demo_seed
+from storage.tables import Auction
+from web import demo_seed, portfolios, words
 from web.app import create_app
+from web.client import ApiError, Client, LiveError, NotAdmitted, Standing
+from web.errors import fault_text
 from web.render import utc_now
 from web.security import BadSettings, check_settings, is_embedded
 from web.settings import Settings
@@ -24,10 +38,8 @@ app = typer.Typer(
 )  # fmt: skip
 journal_app = typer.Typer(help="Take an auction's journal out, and check one.", no_args_is_help=True)
 tape_app = typer.Typer(help="Loan tapes.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure, beside the limit, in the same run.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 app.add_typer(tape_app, name="tape")
-app.add_typer(bench_app, name="bench")
 
 
 def settings() -> Settings:
@@ -191,6 +203,198 @@ def check() -> None:
     except BadSettings as refused:
         raise fail(str(refused)) from None
     say("settings are good")
+
+
+# --- tapes -------------------------------------------------------------------------------------------
+
+
+@tape_app.command("import")
+def tape_import(
+    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX, also gzipped.")],
+    creditor: Annotated[str, typer.Option(help="The creditor: a party's name or number.")],
+    cutoff: Annotated[str, typer.Option(help="The day at which the balances hold: 2018-12-31.")],
+    currency: Annotated[str, typer.Option(help="ISO 4217.")] = "USD",
+    mapping: Annotated[str, typer.Option(help="A format known by name; without it, it is recognised.")] = "",
+) -> None:
+    """Read a loan tape into accounts, with a progress bar; a faulty one is not kept, and says where it is wrong."""
+    chosen = settings()
+    reader = Reader({"cutoff": cutoff})
+    cutoff_on = reader.day("cutoff")
+    if cutoff_on is None:
+        raise fail("--cutoff is a day such as 2018-12-31.")
+    database, objects = Database(chosen.database), open_objects(chosen.objects)
+    try:
+        with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bar:
+            rows = bar.add_task("rows", total=None)
+            tape, faults = portfolios.import_tape(
+                database, objects, path, creditor=creditor, cutoff_on=cutoff_on, currency=currency, mapping=mapping,
+                told=lambda done, total: bar.update(rows, completed=done, total=total or None),
+            )  # fmt: skip
+    except MarketError as error:
+        raise fail(words.say(error.code, error.facts)) from None
+    except BadInput as bad:
+        raise fail("; ".join(fault_text(fault) for fault in bad.faults[:20])) from None
+    finally:
+        database.close()
+    say(f"tape       {tape.id}, {tape.mapping or 'no format'}, {tape.rows:,} rows: {tape.status}")
+    for fault in faults[:20]:
+        say(f"fault      row {fault.row}, {fault.field}: found {fault.found!r}, expected {fault.expected}")
+    if tape.status != "kept":
+        raise fail(f"not kept: {tape.faults:,} faults in {tape.faulty_rows:,} rows")
+
+
+# --- auctions, from outside: over the socket, with an API key ------------------------------------------
+
+Url = Annotated[str, typer.Option(help="The marketplace's address.", envvar="CLEARLOT_BASE_URL")]
+Key = Annotated[str, typer.Option(help="An API key from the settings page.", envvar="CLEARLOT_KEY")]
+HERE = "http://127.0.0.1:8000"
+
+
+def _talk(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        asyncio.run(work)
+    except NotAdmitted:
+        raise fail("the key is not known, was revoked, or may not do this.") from None
+    except (LiveError, ApiError) as error:
+        raise fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def watch(auction: int, url: Url = HERE, key: Key = "", since: int | None = None) -> None:
+    """Print an auction's entries and standings as they come, one JSON object a line, until it is closed."""
+
+    async def watching() -> None:
+        async with Client(url, key=key) as client, client.watch(auction, since=since) as events:
+            async for event in events:
+                say(msgspec.json.encode(event).decode())
+                if isinstance(event, Standing) and event.phase in ("closed", "withdrawn"):
+                    return
+
+    _talk(watching())
+
+
+@app.command()
+def bid(
+    auction: int,
+    amount: Annotated[str, typer.Argument(help="Exact decimal text, without separators: 1310000.00")],
+    url: Url = HERE,
+    key: Key = "",
+    maximum: Annotated[str | None, typer.Option(help="The system bids up to this, where the rules allow it.")] = None,
+    id: Annotated[str, typer.Option(help="The bid's own key: the same one again has no second effect.")] = "",
+) -> None:
+    """Bid, and print the receipt; the exit status is 3 when the bid was refused."""
+    refused = False
+
+    async def bidding() -> None:
+        nonlocal refused
+        async with Client(url, key=key) as client:
+            ack = await client.bid(auction, amount, maximum=maximum, id=id)
+        say(msgspec.json.encode(ack).decode())
+        refused = not ack.is_accepted
+
+    _talk(bidding())
+    if refused:
+        raise typer.Exit(3)
+
+
+# --- journals ------------------------------------------------------------------------------------------
+
+
+@journal_app.command("export")
+def journal_export(
+    auction: int, out: Annotated[Path | None, typer.Option(help="A file; without it, the output.")] = None
+) -> None:
+    """Write an auction's public journal, one line an entry: what `journal verify` and anybody else can check."""
+    database = Database(settings().database)
+    try:
+        lines = [public_line(entry) for entry in _entries(database, auction)]
+    finally:
+        database.close()
+    if not lines:
+        raise fail(f"there is no auction {auction}.")
+    text = "\n".join(lines) + "\n"
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text)
+        say(f"{len(lines):,} entries in {out}")
+
+
+def _entries(database: Database, auction: int) -> Iterator[Entry]:
+    sequence = 0
+    while found := database.read(journal.entries_after, auction, sequence, limit=10_000):
+        yield from found
+        sequence = found[-1].sequence
+
+
+@journal_app.command("verify")
+def journal_verify(
+    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    head: Annotated[str, typer.Option(help="SEQUENCE:HASH from a receipt or checkpoint.")] = "",
+) -> None:
+    """Check a public journal without any server: its hashes, its order, every bid against the rules, its outcome."""
+    raise typer.Exit(verify.main([str(path), *(["--head", head] if head else [])]))
+
+
+@app.command()
+def replay(auction: int) -> None:
+    """Fold an auction's journal again and compare what comes out with what the lists show."""
+    database = Database(settings().database)
+    try:
+        fold = database.read(journal.load_fold, auction)
+        kept = database.read(lambda session: session.get(Auction, auction))
+    finally:
+        database.close()
+    if kept is None:
+        raise fail(f"there is no auction {auction}.")
+    standing = fold.auction.standing(fold.sequence)
+    ours = (fold.sequence, standing.phase, standing.price_minor, standing.leader, standing.bids)
+    lists = (kept.sequence, kept.phase, kept.price_minor, kept.leader, kept.bids)
+    for name, replayed, listed in zip(("entries", "phase", "price_minor", "leader", "bids"), ours, lists, strict=True):
+        say(f"{name:12} {replayed!s:>20} {'=' if replayed == listed else '!='} {listed!s}")
+    if ours != lists:
+        raise fail("the journal and the lists differ.")
+
+
+# --- the books -----------------------------------------------------------------------------------------
+
+
+@app.command("trace")
+def trace_command(
+    kind: Annotated[str, typer.Argument(help=", ".join(trace.KINDS))],
+    id: Annotated[int, typer.Argument()],
+) -> None:
+    """Walk from one thing to all that hangs on it: cent, posting, entry, bank line, bid, account."""
+    database = Database(settings().database)
+    try:
+        cards = database.read(trace.trace, kind, id)
+    except MarketError as error:
+        raise fail(words.say(error.code, error.facts)) from None
+    finally:
+        database.close()
+    for card in cards:
+        facts = "  ".join(f"{name}={value}" for name, value in card.facts.items())
+        say(f"{card.kind:15} {card.id:>8}  {card.tie:20} {facts}")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="bids, echo, recover, tape; without one, all of them.")] = "",
+    database: Annotated[str, typer.Option(help="sqlite, postgresql or none")] = "sqlite",
+    in_flight: Annotated[int, typer.Option(help="Bids that wait for their answer at once.")] = 256,
+    runs: Annotated[int, typer.Option(help="Rounds; the figure is their median.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
+) -> None:
+    """Measure, beside the limit, in the same run."""
+    from web import bench as benches  # the load driver; nothing else needs it
+
+    for one in [name] if name else sorted(benches.BENCHES):
+        if one not in benches.BENCHES:
+            raise fail(f"there is no bench {one}; there are {', '.join(sorted(benches.BENCHES))}.")
+        figures = benches.run(one, database=database, in_flight=in_flight, runs=runs)
+        say(json.dumps(figures) if as_json else f"{benches.table(figures)}\n")
 
 
 def main() -> None:
