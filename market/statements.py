@@ -131,7 +131,7 @@ def check(statements: Sequence[Statement]) -> list[Fault]:
     """
     faults = []
     for place, one in enumerate(statements, start=1):
-        where = f"statement {place} ({one.account} {one.number})"
+        where = f"{one.account} · {one.number}"
         if one.opening is None or one.closing is None:
             faults.append(
                 Fault("balance_missing", where, one.format, "opening and closing balance: camt.053 or MT940", place)
@@ -157,7 +157,7 @@ def check(statements: Sequence[Statement]) -> list[Fault]:
         for before, after in pairwise(several):
             if before.closing and after.opening and before.closing.amount_minor != after.opening.amount_minor:
                 found, expected = _shown(after.opening), _shown(before.closing)
-                faults.append(Fault("chain_broken", f"{account} {after.number}", found, expected))
+                faults.append(Fault("chain_broken", f"{account} · {after.number}", found, expected))
     return faults
 
 

@@ -143,7 +143,7 @@ def _book_faults(
     faults: list[Fault] = []
     last = {name: _last_statement(session, one.id) for name, one in accounts.items()}
     for place, one in enumerate(statements, start=1):
-        where = f"statement {place} ({one.account} {one.number})"
+        where = f"{one.account} · {one.number}"
         ours = accounts.get(one.account)
         if ours is None:
             faults.append(Fault("account_unknown", where, one.account, "an account of ours", place))

@@ -18,6 +18,7 @@ from storage.tables import Statement, StatementFile, StatementLine
 from web.render import N_, _, page, redirect, utc_now
 from web.security import requires
 from web.tasks import TaskContext, task
+from web.words import expected
 
 REASON_MOST = 200
 LABELS = {"file": N_("Bank statement"), "reason": N_("Reason")}
@@ -102,7 +103,7 @@ async def statement(request: Request) -> Response:
     shown = await request.state.db.read_in_thread(reconciliation.show_file, request.path_params["id"])
     file: StatementFile = shown[0]
     found = [Fault(one["code"], one["field"], one["found"], one["expected"], one["row"]) for one in file.faults]
-    context = {"file": file, "statements": shown[1], "found": found, "reason": reason_text}
+    context = {"file": file, "statements": shown[1], "found": found, "reason": reason_text, "expected": expected}
     return page(request, "reconciliation/statement.html", context)
 
 
