@@ -213,12 +213,7 @@ def test_amounts_are_rounded_once_half_to_even(value: Decimal, currency: str) ->
 
 
 def test_half_goes_to_even() -> None:
-    columns = (
-        Column("loan_id", "loan_id", "text"),
-        Column("p", "principal", "amount", rounds=True),
-        Column("d", "dpd", "whole"),
-    )
-    mapping = TapeMapping("x", "x", "USD", "days_past_due", columns)
+    mapping = TapeMapping("x", "x", "USD", "days_past_due", ROUNDED)
     texts = ["0.005", "0.015", "0.025", "0.0250001", "5864.9505117095", "99999999999.994999999999999"]
     rows = "\n".join(f"{number},{text},5" for number, text in enumerate(texts))
     _, _, good = read(f"loan_id,principal,dpd\n{rows}\n".encode(), mapping=mapping)
