@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from auctions.verify import verify
+from market.errors import Fault
 from storage import home as homes
 from storage import parties
 from web.render import page, page_or_part, utc_now
@@ -20,8 +26,11 @@ async def landing(request: Request) -> Response:
     if state.settings.demo and is_loopback(request.client.host if request.client else ""):
         for person in await request.state.db.read_in_thread(parties.demo_people):
             people.append((person, make_link_token(state.secrets.secret, person.person_id)))
+    # One person of each role stands in front; the others are folded away.
+    roles = [person.roles[0] for person, _ in people]
+    first = [roles.index(role) for role in dict.fromkeys(roles)]
     front = await request.state.db.read_in_thread(homes.front, at=utc_now())
-    return page(request, "home/landing.html", {"people": people, "front": front})
+    return page(request, "home/landing.html", {"people": people, "first": first, "front": front})
 
 
 @requires()
@@ -40,7 +49,39 @@ async def home(request: Request) -> Response:
     return page_or_part(request, "home/home.html", "home/_home.html", {"role": role, "home": found})
 
 
+VERIFY_BYTES = 32 * 1024 * 1024
+_HEAD = re.compile(r"[0-9]{1,12}:[0-9a-f]{64}", re.ASCII)
+
+
+async def verify_page(request: Request) -> Response:
+    """What a public journal proves, and how to check one without us."""
+    return page(request, "home/verify.html", {"verdict": None})
+
+
+async def verify_journal(request: Request) -> Response:
+    """Check an uploaded public journal as anybody can offline (auctions/verify.py); nothing is kept."""
+    form = await request.form(max_files=1)
+    file, head = form.get("journal"), str(form.get("head", "")).strip().lower()
+    faults = []
+    if not isinstance(file, UploadFile) or not file.filename:
+        faults.append(Fault("missing", "journal", "", "a journal file"))
+    if head and not _HEAD.fullmatch(head):
+        faults.append(Fault("head_format", "head", head[:80], "SEQUENCE:HASH"))
+    if faults or not isinstance(file, UploadFile):
+        return page(request, "home/verify.html", {"verdict": None, "faults": faults, "values": dict(form)}, status=422)
+    try:
+        lines = (await file.read()).decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
+        faults = [Fault("not_text", "journal", "", "a journal file")]
+        return page(request, "home/verify.html", {"verdict": None, "faults": faults, "values": dict(form)}, status=422)
+    sequence, _, stated = head.partition(":")
+    verdict = await asyncio.to_thread(verify, lines, (int(sequence), stated) if head else None)
+    return page(request, "home/verify.html", {"verdict": verdict, "values": dict(form)})
+
+
 routes: list[BaseRoute] = [
     Route("/", landing),
+    Route("/verify", verify_page, methods=["GET"]),
+    Route("/verify", verify_journal, methods=["POST"], max_body_size=VERIFY_BYTES),
     Route("/home", home),
 ]

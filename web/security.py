@@ -464,9 +464,9 @@ class Guard:
                 response.delete_cookie(cookie_name(self.settings, kind), path="/")
             else:
                 set_cookie(response, self.settings, kind, value, days=None if kind == "guest" else 365)
-        for name, value in response.raw_headers:
+        for name, line in response.raw_headers:
             if name == b"set-cookie":
-                headers.append("set-cookie", value.decode("latin-1"))
+                headers.append("set-cookie", line.decode("latin-1"))
 
     async def _admit(
         self, request: Request, receive: Receive, cookies: dict[str, str | None]

@@ -65,3 +65,17 @@ def test_too_large_a_body_is_refused_before_it_is_read(site: Site) -> None:
     answer = site.guest().post("/sign-in", {"email": "a" * (1024 * 1024 + 1)})
     assert answer.status_code == 413
     assert "too_large" in answer.text
+
+
+def test_a_public_journal_is_checked_and_a_bad_one_says_why(demo_site: Site) -> None:
+    guest = demo_site.guest()
+
+    def send(content: bytes, head: str = "") -> str:
+        answer = guest.post("/verify", {"head": head}, files={"journal": ("j.jsonl", content)})
+        assert answer.status_code in (200, 422)
+        return str(answer.text)
+
+    assert "Not good" in send(b"{}\n")
+    assert "it is not UTF-8 text" in send(b"\xff\xfe")
+    assert "a colon and its hash" in send(b"{}\n", head="nonsense")
+    assert "This is needed" in guest.post("/verify", files={"journal": ("", b"")}).text

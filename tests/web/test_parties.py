@@ -50,7 +50,7 @@ def test_a_party_registers_waits_is_admitted_and_comes_back(site: Site) -> None:
     assert "Needs me now" in again.get("/home").text
 
     def trail(session: Session) -> list[str]:
-        found = session.exec(select(AuditTrail.action).where(AuditTrail.subject == "party").order_by("id"))  # type: ignore[arg-type]
+        found = session.exec(select(AuditTrail.action).where(AuditTrail.subject == "party").order_by("id"))
         return list(found)
 
     assert site.db.read(trail) == ["party.register", "party.admitted"]

@@ -27,6 +27,7 @@ def messages(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     options = {"trimmed": "true", "encoding": "utf-8", "silent": "false"}
     with path.open("rb") as file:
         for line, message, _comments, _context in extract(method, file, keywords=KEYWORDS, options=options):
+            assert message
             yield line, (message,) if isinstance(message, str) else tuple(part for part in message if part)
 
 
