@@ -442,15 +442,18 @@ async def control(request: Request) -> Response:
     what, visitor = request.path_params["what"], request.user
     command_id = f"{what}-{uuid4().hex}"
     reason = "" if what == "resume" else read_reason(values)
-    commands: dict[str, Command] = {
-        "pause": Pause(command_id, reason, by=visitor.id),
-        "resume": Resume(command_id, by=visitor.id),
-        "withdraw": Withdraw(command_id, reason, by=visitor.id),
-    }
-    if what not in commands:
-        raise NotFound("auction")
+    command: Command
+    match what:
+        case "pause":
+            command = Pause(command_id, reason, by=visitor.id)
+        case "resume":
+            command = Resume(command_id, by=visitor.id)
+        case "withdraw":
+            command = Withdraw(command_id, reason, by=visitor.id)
+        case _:
+            raise NotFound("auction")
     facts = await _facts(request, auction_id)
-    entry = await request.app.state.gateway.submit(auction_id, commands[what])
+    entry = await request.app.state.gateway.submit(auction_id, command)
     if isinstance(entry, Entry) and entry.events and isinstance(refused := entry.events[-1], Refused):
         raise NotAllowed(refused.code, **refused.facts)
     if what == "withdraw":

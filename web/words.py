@@ -195,9 +195,9 @@ SENTENCES: dict[str, str] = {
     "rule_leader_may_raise": N_("The leader may raise his own bid."),
     "rule_leader_may_not_raise": N_("The leader cannot bid against himself; he may raise his maximum."),
     "rule_extension_from_bid": N_(
-        "A bid in the last %(window)s minutes moves the end to its arrival plus %(extension)s minutes, again and again."
+        "A bid in the last %(window)s min moves the end to its arrival plus %(extension)s min, again and again."
     ),
-    "rule_extension_from_end": N_("A bid in the last %(window)s minutes moves the end by %(extension)s minutes."),
+    "rule_extension_from_end": N_("A bid in the last %(window)s min moves the end by %(extension)s min."),
     "rule_extension_cap": N_("The end moves at most %(most)s times."),
     "rule_hard_end": N_("The end never moves by more than %(after)s minutes in all."),
     "rule_no_extension": N_("The end does not move."),

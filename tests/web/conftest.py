@@ -62,9 +62,13 @@ class Site:
         self.app, self.first = app, first
         self.db: Database = app.state.db
 
+    def visit(self, **more: Any) -> Visit:
+        """A browser of somebody."""
+        return Visit(self, **more)
+
     def guest(self) -> Visit:
         """Somebody who is not signed in, after a look at the sign-in page."""
-        visit = Visit(self)
+        visit = self.visit()
         text = visit.get("/sign-in").text
         visit.csrf = text.split('name="csrf" value="', 1)[1].split('"', 1)[0]
         return visit
@@ -98,7 +102,7 @@ class Site:
             return person.id, own
 
         person_id, of_party = self.db.in_transaction(make)
-        visit = Visit(self, csrf=csrf, person_id=person_id, party_id=of_party)
+        visit = self.visit(csrf=csrf, person_id=person_id, party_id=of_party)
         visit.client.cookies.set("clearlot-session", token)
         return visit
 
