@@ -44,8 +44,8 @@ def test_one_wrong_character_is_noticed(number: int, place: int, other: str) -> 
 
 def expected(**more: object) -> Expected:
     facts = {
-        "id": 1, "reference": make_reference(IN, 7), "amount_minor": 100_00, "currency": "CNY", "name": "Acme Asset Ltd",
-        "iban": "NL91ABNA0417164300", "due_on": ON, **more,
+        "id": 1, "reference": make_reference(IN, 7), "amount_minor": 100_00, "currency": "CNY",
+        "name": "Acme Asset Ltd", "iban": "NL91ABNA0417164300", "due_on": ON, **more,
     }  # fmt: skip
     return Expected(**facts)  # type: ignore[arg-type]
 

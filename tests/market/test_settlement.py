@@ -161,7 +161,12 @@ def test_a_waterfall_gives_away_all_and_no_more(proceeds: int, claims: list[tupl
             assert result.surplus_minor == 0
 
 
-@given(deposit=amounts, costs=st.integers(0, 10**15), shortfall=st.integers(0, 10**15), to=st.sampled_from(["to_creditor", "return"]))  # fmt: skip
+@given(
+    deposit=amounts,
+    costs=st.integers(0, 10**15),
+    shortfall=st.integers(0, 10**15),
+    to=st.sampled_from(["to_creditor", "return"]),
+)
 def test_a_forfeited_deposit_is_used_whole(deposit: int, costs: int, shortfall: int, to: str) -> None:
     use = forfeiture(
         deposit, order=("costs", "shortfall"), needs={"costs": costs, "shortfall": shortfall}, remainder_to=to

@@ -90,7 +90,8 @@ def test_the_walk_from_deposit_to_closed_out(site: Site, w: World) -> None:
         assert operator.get(f"/trace/{kind}/{subject}").status_code == 200
         cards = operator.api("GET", f"/ledger/trace/{kind}/{subject}").json()["cards"]
         assert cards[0]["kind"] == kind
-    reached = {card["kind"] for card in operator.api("GET", f"/ledger/trace/loan_account/{w.accounts[0]}").json()["cards"]}
+    cards = operator.api("GET", f"/ledger/trace/loan_account/{w.accounts[0]}").json()["cards"]
+    reached = {card["kind"] for card in cards}
     assert reached >= {"posting", "ledger_entry", "sale", "auction_entry", "statement_line", "payment_due"}
     assert any("auction_entry" in text for text in trace_lines(site.db, "loan_account", w.accounts[0]))
 
