@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from auctions.rulesets import Ruleset
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.inputs import Reader
-from market.lots import KINDS, LotTerms, canonical, read_draft, read_terms_of, rules_in_words
+from market.lots import KINDS, TERMS_OPEN, LotTerms, canonical, read_draft, read_terms_of, rules_in_words
 from market.money import DECIMALS, amount_text
 from storage import lots
 from storage.lots import Card, Filters, Shown
@@ -32,7 +32,8 @@ SORT_WORDS = {
 }  # fmt: skip
 LABELS = {
     "kind": N_("Kind"), "content_id": N_("What is sold"), "title_zh": N_("Title in Chinese"),
-    "title_en": N_("Title in English"), "text_zh": N_("Description in Chinese"), "text_en": N_("Description in English"),
+    "title_en": N_("Title in English"), "text_zh": N_("Description in Chinese"),
+    "text_en": N_("Description in English"),
     "place": N_("Place"), "ruleset": N_("Ruleset"), "opening": N_("Opening"), "step": N_("Increment"),
     "reserve": N_("Reserve"), "reserve_amount": N_("Amount of the reserve"), "deposit": N_("Deposit"),
     "opens_at": N_("Bidding opens"), "closes_at": N_("Bidding closes"),
@@ -197,6 +198,8 @@ async def create(request: Request) -> Response:
 async def edit(request: Request) -> Response:
     """A step of the wizard for a lot that is there."""
     lot = await request.state.db.read_in_thread(lots.own_lot, request.user.party_id, request.path_params["id"])
+    if lot.status not in TERMS_OPEN:
+        return redirect(request, f"/lots/{lot.id}")
     step = request.query_params.get("step", "what")
     step = step if step in dict(STEPS) else "what"
     return await _wizard(request, step, lot, _terms_typed(lot) if step == "terms" else _described(lot), [])

@@ -333,8 +333,8 @@
       for (const p of points) if (p.extended) { const x = u.valToPos(p.at / 1000, "x", true); u.ctx.beginPath(); u.ctx.moveTo(x, u.bbox.top); u.ctx.lineTo(x, u.bbox.top + u.bbox.height); u.ctx.stroke(); }
       u.ctx.restore();
     };
-    plot = new uPlot({ width: place.clientWidth - 16, height: 220, series, hooks: { drawClear: [extensions] }, tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), zone),
-      axes: [axis, { ...axis, size: 80, label: room.dataset.currency, values: (_, ticks) => ticks.map(short) }], legend: { show: false } }, data, place);
+    plot = new uPlot({ width: place.clientWidth - 16, height: 220, series, hooks: { drawClear: [extensions] }, scales: { y: { range: (_, low, high) => { const pad = (high - low || high * 0.01) * 0.1; return [low - pad, high + pad]; } } },
+      axes: [{ ...axis, values: (_, ticks, __, ___, step) => ticks.map((s) => clockText(s * 1000, step < 1 ? 3 : 0)), space: 90 }, { ...axis, size: 80, label: room.dataset.currency, values: (_, ticks) => ticks.map(short) }], legend: { show: false } }, data, place);
   }
   if (room) {
     addEventListener("load", draw);
