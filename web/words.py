@@ -66,9 +66,10 @@ SENTENCES: dict[str, str] = {
     "declaration_missing": N_("This declaration is needed to go on."),
     "party_status": N_("The party is %(status)s; this can no longer be decided."),
     "reason_missing": N_("Give the reason; the party will read it."),
-    "account_move": N_("This account cannot move so from where it is."),
     "objects_down": N_("The store of files does not answer. Bidding goes on; try the file again in a moment."),
     "object_damaged": N_("The file in the store is not the one that was put there. It is not shown."),
+    "limit_out_of_range": N_("The limit is beyond what can be counted."),
+    "rank_fixed": N_("The rank of priority is fixed once the party has bid."),
     "head_format": N_("Write the number of the entry, a colon and its hash, as the receipt has them."),
     "not_text": N_("This is not a journal as we give them out: it is not UTF-8 text."),
     # --- what waits for somebody (homes), and the stages of a board
