@@ -1,11 +1,17 @@
-"""Work to do after the commit, once per key: rows that a task runner finds, also after a crash."""
+"""Work to do after the commit, once per key: rows that a task runner finds, also after a crash.
+
+Who takes a row claims it for a short time and renews the claim while he works; the claim of a process that died runs
+out.  Only who holds the claim says how it ended.  What a task does must be harmless to do again all the same: a
+process that was frozen for longer than its claim does not know that another one has begun.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import CursorResult, update
 from sqlmodel import Session, col, select
 
 from storage.tables import Outbox
@@ -21,22 +27,20 @@ def put(session: Session, task: str, key: str, arguments: Mapping[str, Any], *, 
         session.add(Outbox(key=key, task=task, arguments=dict(arguments), due_at=at))
 
 
-def due(session: Session, *, at: datetime, limit: int) -> list[Outbox]:
-    """Return the work that is due, oldest first."""
+def due(session: Session, *, at: datetime, limit: int, but: Collection[str] = ()) -> list[Outbox]:
+    """Return the work that is due, oldest first, without the tasks named in `but`."""
     waiting = (
         select(Outbox)
         .where(col(Outbox.done_at).is_(None), Outbox.due_at <= at, Outbox.attempts < GIVE_UP_AFTER)
+        .where(col(Outbox.task).not_in(but))
         .order_by(col(Outbox.due_at), col(Outbox.id))
         .limit(limit)
     )
     return list(session.exec(waiting))
 
 
-def claim(session: Session, outbox_id: int, *, at: datetime, hold: timedelta) -> Outbox | None:
-    """Take one row for `hold`; None, when another worker has it or it is done.
-
-    A worker that dies lets the claim run out; what it does must therefore be harmless to do again.
-    """
+def claim(session: Session, outbox_id: int, *, by: str, at: datetime, hold: timedelta) -> Outbox | None:
+    """Take one row for `hold`, as the process `by`; None, when another one has it or it is done."""
     row = session.exec(
         select(Outbox)
         .where(Outbox.id == outbox_id, col(Outbox.done_at).is_(None), Outbox.due_at <= at)
@@ -44,21 +48,49 @@ def claim(session: Session, outbox_id: int, *, at: datetime, hold: timedelta) ->
     ).first()
     if row is not None:
         row.attempts += 1
-        row.due_at = at + hold
+        row.claimed_by, row.due_at = by, at + hold
         session.add(row)
     return row
 
 
-def done(session: Session, outbox_id: int, *, at: datetime) -> None:
-    """Mark work as done."""
-    row = session.get_one(Outbox, outbox_id)
-    row.done_at, row.error = at, ""
-    session.add(row)
+def renew(session: Session, outbox_id: int, *, by: str, until: datetime) -> bool:
+    """Hold the claim of `by` until then; return whether it was still theirs."""
+    row = _claimed(session, outbox_id, by)
+    if row is not None:
+        row.due_at = until
+        session.add(row)
+    return row is not None
 
 
-def failed(session: Session, outbox_id: int, error: str, *, at: datetime) -> None:
-    """Note a failure; the work comes back after a pause that doubles each time."""
-    row = session.get_one(Outbox, outbox_id)
-    row.error = error[:500]
-    row.due_at = at + min(FIRST_PAUSE * 2 ** min(row.attempts, 20), LONGEST_PAUSE)
-    session.add(row)
+def release_all(session: Session, *, at: datetime) -> int:
+    """Free every claim, where nobody else can be at work: one process has just started. Return how many there were."""
+    freed: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        update(Outbox)
+        .where(col(Outbox.claimed_by).is_not(None), col(Outbox.done_at).is_(None))
+        .values(claimed_by=None, due_at=at)
+    )
+    return freed.rowcount
+
+
+def done(session: Session, outbox_id: int, *, at: datetime, by: str | None = None) -> None:
+    """Mark work as done, if `by` still holds it; None: work that nobody has claimed."""
+    row = _claimed(session, outbox_id, by)
+    if row is not None:
+        row.done_at, row.error, row.claimed_by = at, "", None
+        session.add(row)
+
+
+def failed(session: Session, outbox_id: int, error: str, *, at: datetime, by: str | None = None) -> None:
+    """Note a failure, if `by` still holds the work; it comes back after a pause that doubles each time."""
+    row = _claimed(session, outbox_id, by)
+    if row is not None:
+        row.error, row.claimed_by = error[:500], None
+        row.due_at = at + min(FIRST_PAUSE * 2 ** min(row.attempts, 20), LONGEST_PAUSE)
+        session.add(row)
+
+
+def _claimed(session: Session, outbox_id: int, by: str | None) -> Outbox | None:
+    is_theirs = col(Outbox.claimed_by) == by if by is not None else col(Outbox.claimed_by).is_(None)
+    return session.exec(
+        select(Outbox).where(Outbox.id == outbox_id, col(Outbox.done_at).is_(None), is_theirs).with_for_update()
+    ).first()

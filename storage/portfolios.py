@@ -9,7 +9,8 @@ begins anew; the tape's `attempt` keeps the older one from writing, should it wa
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import IO, Any
@@ -24,7 +25,16 @@ from market.errors import BadInput, Conflict, Fault, NotFound
 from market.mappings import TapeMapping
 from market.portfolios import CONTENT, Selection, assemble
 from market.sheets import Table, open_table
-from market.tape import ACCOUNT_COLUMNS, FAULT_HEADER, MOST_FAULTS, SHOWN_FAULTS, Checker, fault_lines, mapping_for
+from market.tape import (
+    ACCOUNT_COLUMNS,
+    FAULT_HEADER,
+    MOST_FAULTS,
+    SHOWN_FAULTS,
+    Checked,
+    Checker,
+    fault_lines,
+    mapping_for,
+)
 from storage import outbox
 from storage.database import Database
 from storage.objects import Objects
@@ -35,7 +45,7 @@ SQLITE_BATCH_ROWS = 2_500  # written in well under 50 ms, so that a bid's transa
 POSTGRESQL_BATCH_ROWS = 50_000
 CLEAR_ROWS = 5_000
 FAULTS_FILE_BYTES = 512 * 1024**2
-HOLD = timedelta(seconds=60)  # a reader shows that it lives at least this often; then another one may begin
+HOLD = timedelta(seconds=60)  # a reader without a claim (the command line) lives, or another one may begin
 WAITING = ("received", "reading", "needs_mapping", "kept")  # a file that is in one of these is not taken twice
 MOST_REASON_CHARACTERS = 500
 LEAST_REASON_CHARACTERS = 10
@@ -201,23 +211,24 @@ def _read_rows(
     checker = Checker(table.header, mapping, cutoff_on=job.cutoff_on, currency=currency, is_workbook=table.is_workbook)
     db.in_transaction(_recognised, job, table, mapping, currency, at=now())
     shown: list[Fault] = []
+    rows = faults = 0  # so far; the checker is a block ahead
     with tempfile.TemporaryFile() as file:
         file.write(FAULT_HEADER)
         try:
-            for block in table.blocks():
-                checked = checker.check(block)
+            for checked in _ahead(table, checker):
+                rows, faults = rows + checked.rows, faults + len(checked.faults)
                 if checked.faults:
                     shown += checked.faults[: SHOWN_FAULTS - len(shown)]
                     file.write(fault_lines(checked.faults))
-                if checker.fault_count > MOST_FAULTS:
+                if faults > MOST_FAULTS:
                     expected = f"a tape with at most {MOST_FAULTS} faults; the rows after this one were not read"
-                    raise BadInput([Fault("too_many_faults", "", str(checker.fault_count), expected, checker.rows)])
-                if job.is_ordered or not checker.fault_count:
-                    _write(db, job, checked.good, currency, checker.rows, now)
+                    raise BadInput([Fault("too_many_faults", "", str(faults), expected, rows)])
+                if job.is_ordered or not faults:
+                    _write(db, job, checked.good, currency, rows, now)
                 else:
-                    db.in_transaction(_progress, job, checker.rows, at=now())
+                    db.in_transaction(_progress, job, rows, at=now())
                 if told:
-                    told(checker.rows, max(table.rows, checker.rows))
+                    told(rows, max(table.rows, rows))
         except BadInput as bad:  # nothing can be read from there on
             _clear_all(db, job, now)
             db.in_transaction(_refuse, job, bad.faults, at=now())
@@ -227,6 +238,21 @@ def _read_rows(
     if not is_kept:
         _clear_all(db, job, now)
     return db.in_transaction(_finish, job, checker, shown, digest, is_kept=bool(is_kept), at=now())
+
+
+def _ahead(table: Table, checker: Checker) -> Iterator[Checked]:
+    """The blocks, checked; while one is written, the next is read in a thread (the database works meanwhile)."""
+    blocks = table.blocks()
+
+    def step() -> Checked | None:
+        block = next(blocks, None)
+        return None if block is None else checker.check(block)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="tape") as pool:
+        waiting = pool.submit(step)
+        while (checked := waiting.result()) is not None:
+            waiting = pool.submit(step)
+            yield checked
 
 
 def _keep_faults(objects: Objects, file: IO[bytes]) -> str:
@@ -264,7 +290,9 @@ def _progress(session: Session, job: _Job, done: int, *, at: datetime) -> None:
     if noted.rowcount != 1:
         raise Superseded(job.tape_id)
     session.execute(
-        update(Outbox).where(col(Outbox.key) == job.key, col(Outbox.done_at).is_(None)).values(due_at=at + HOLD)
+        update(Outbox)
+        .where(col(Outbox.key) == job.key, col(Outbox.done_at).is_(None), col(Outbox.claimed_by).is_(None))
+        .values(due_at=at + HOLD)
     )
 
 

@@ -579,7 +579,8 @@ class Outbox(SQLModel, table=True):
     key: str = Field(unique=True)
     task: str
     arguments: dict[str, Any] = _json()
-    due_at: datetime = _at(index=True)
+    due_at: datetime = _at(index=True)  # under a claim: when it runs out, unless it is renewed
+    claimed_by: str | None = None  # the process that works on it
     attempts: int = 0
     done_at: datetime | None = _at(nullable=True, index=True)
     error: str = ""

@@ -1,7 +1,8 @@
 """Work after the commit: rows of the outbox are the truth, Celery only carries their numbers.
 
-A beat looks for due rows every second; a handler that has just committed one may `poke`.  What a task
-does must be harmless to do again: a worker that dies lets its claim run out and another one takes the row.
+A beat looks for due rows every second; a handler that has just committed one may `poke`.  A claim is short and
+renewed while its task runs, so what a killed process left is taken up HOLD later at most; where one process does
+everything, its start frees all claims at once.  What a task does must be harmless to do again.
 In the embedded default worker and beat live in the server's process (recipes.md 5); in production
 `clearlot worker` runs them against Redis.
 """
@@ -9,10 +10,14 @@ In the embedded default worker and beat live in the server's process (recipes.md
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
+import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,31 +25,31 @@ import structlog
 from celery import Celery
 from celery.app import trace
 from celery.beat import Scheduler, Service
-from prometheus_client import Counter, Gauge
-from sqlalchemy import func
-from sqlmodel import Session, col, select
+from prometheus_client import Counter
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
 from auctions.messages import Admit, Bar
 from market.errors import Conflict
 from storage import outbox
 from storage.database import Database
 from storage.objects import Objects
-from storage.tables import Outbox
 from web.live import submit_alone
 from web.render import utc_now
 from web.settings import Settings
 
 log = structlog.get_logger("tasks")
 
-HOLD = timedelta(minutes=10)  # a claim; a task that takes longer says so in LONG
-LONG = {"read_tape": timedelta(hours=1)}
+HOLD = timedelta(seconds=10)  # a claim
+RENEW_S = 2.0
 BATCH = 50  # rows that one look hands out
 BEAT_S = 1.0
-THREADS = 2
+THREADS = 4
+AT_ONCE = {"read_tape": 2}  # of one process: a heap of tapes does not keep a sale from being settled
+ABANDONED_AFTER = timedelta(days=1)  # no upload takes that long
 STOP_WITHIN_S = 10
 
 DONE = Counter("clearlot_tasks_total", "Tasks run", ["task", "outcome"])
-WAITING = Gauge("clearlot_outbox_waiting", "Outbox rows that are due and not done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,10 @@ class TaskContext:
     db: Database
     objects: Objects
     submit: Callable[..., Any]  # (auction_id, command) -> its entry; through the sequencer of this node
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
+    slots: dict[str, threading.BoundedSemaphore] = field(
+        default_factory=lambda: {task: threading.BoundedSemaphore(count) for task, count in AT_ONCE.items()}
+    )
 
 
 Task = Callable[..., None]
@@ -83,33 +92,64 @@ def beat(name: str, *, every: timedelta) -> Callable[[Task], Task]:
     return register
 
 
-def run_row(context: TaskContext, outbox_id: int) -> None:
+def run_row(context: TaskContext, outbox_id: int, task: str) -> None:
     """Claim one outbox row, run its task, and mark it; a failure comes back later by itself."""
-    now = utc_now()
-    row = context.db.in_transaction(_claim, outbox_id, at=now)
-    if row is None:
-        return
+    with _slot(context, task) as is_free:
+        if not is_free:
+            return  # it stays due
+        row = context.db.in_transaction(outbox.claim, outbox_id, by=context.name, at=utc_now(), hold=HOLD)
+        if row is None:
+            return
+        try:
+            with _held(context, outbox_id):
+                TASKS[row.task](context, **row.arguments)
+        except Exception as error:
+            log.exception("task failed", task=row.task, key=row.key, attempt=row.attempts)
+            DONE.labels(row.task, "failed").inc()
+            reason = f"{type(error).__name__}: {error}"
+            context.db.in_transaction(outbox.failed, outbox_id, reason, by=context.name, at=utc_now())
+        else:
+            DONE.labels(row.task, "done").inc()
+            context.db.in_transaction(outbox.done, outbox_id, by=context.name, at=utc_now())
+
+
+@contextmanager
+def _slot(context: TaskContext, task: str) -> Iterator[bool]:
+    slots = context.slots.get(task)
+    is_free = slots is None or slots.acquire(blocking=False)
     try:
-        TASKS[row.task](context, **row.arguments)
-    except Exception as error:
-        log.exception("task failed", task=row.task, key=row.key, attempt=row.attempts)
-        DONE.labels(row.task, "failed").inc()
-        context.db.in_transaction(outbox.failed, outbox_id, f"{type(error).__name__}: {error}", at=utc_now())
-    else:
-        DONE.labels(row.task, "done").inc()
-        context.db.in_transaction(outbox.done, outbox_id, at=utc_now())
+        yield is_free
+    finally:
+        if slots is not None and is_free:
+            slots.release()
 
 
-def _claim(session: Session, outbox_id: int, *, at: datetime) -> Outbox | None:
-    name = session.exec(select(Outbox.task).where(Outbox.id == outbox_id)).first()
-    return outbox.claim(session, outbox_id, at=at, hold=LONG.get(name or "", HOLD))
+@contextmanager
+def _held(context: TaskContext, outbox_id: int) -> Iterator[None]:
+    """Renew the claim for as long as the block runs, and this process with it."""
+    is_over = threading.Event()
+
+    def renew() -> None:
+        while not is_over.wait(RENEW_S):
+            try:
+                if not context.db.in_transaction(outbox.renew, outbox_id, by=context.name, until=utc_now() + HOLD):
+                    log.warning("claim lost", row=outbox_id)
+                    return
+            except SQLAlchemyError as error:  # the database is away: so is everybody else who could take the row
+                log.warning("claim not renewed", row=outbox_id, error=type(error).__name__)
+
+    renewing = threading.Thread(target=renew, name=f"claim {outbox_id}", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        renewing.join()
 
 
-def due_rows(session: Session, *, at: datetime) -> list[int]:
-    """The numbers of the rows that are due, the oldest first; at most BATCH."""
-    waiting = select(func.count()).select_from(Outbox).where(col(Outbox.done_at).is_(None), Outbox.due_at <= at)
-    WAITING.set(session.exec(waiting).one())
-    return [row.id for row in outbox.due(session, at=at, limit=BATCH)]
+def due_rows(session: Session, *, but: list[str], at: datetime) -> list[tuple[int, str]]:
+    """The numbers and tasks of the rows that are due, the oldest first; at most BATCH."""
+    return [(row.id, row.task) for row in outbox.due(session, at=at, limit=BATCH, but=but)]
 
 
 class Jobs:
@@ -136,6 +176,8 @@ class Jobs:
         """Start worker and beat inside this process; with Redis they are processes of their own."""
         self._loop = asyncio.get_running_loop()
         if self.is_embedded:
+            if self.state.db.is_sqlite:  # nobody else has the file: what is claimed was left by a process that is gone
+                await self.state.db.in_thread(outbox.release_all, at=utc_now())
             await asyncio.to_thread(self._start)
 
     def _start(self) -> None:
@@ -195,12 +237,13 @@ def make_celery(settings: Settings, context: TaskContext) -> Celery:
 
     @app.task(name="clearlot.look", expires=5, shared=False)
     def look() -> None:  # type: ignore[untyped-decorator, unused-ignore]
-        for outbox_id in context.db.read(due_rows, at=utc_now()):
-            app.send_task("clearlot.run", args=[outbox_id], ignore_result=True)
+        full = [task for task, slots in context.slots.items() if slots._value == 0]
+        for row in context.db.read(due_rows, but=full, at=utc_now()):
+            app.send_task("clearlot.run", args=row, ignore_result=True, expires=60)
 
     @app.task(name="clearlot.run", shared=False)
-    def run(outbox_id: int) -> None:
-        run_row(context, outbox_id)
+    def run(outbox_id: int, task: str) -> None:
+        run_row(context, outbox_id, task)
 
     @app.task(name="clearlot.beat", shared=False)
     def run_beat(name: str) -> None:
@@ -232,3 +275,11 @@ def submit_command(context: TaskContext, auction_id: int, command: dict[str, Any
     except Conflict as conflict:
         if conflict.code != "key_reused":  # its first form is in the journal, and stands
             raise
+
+
+@beat("clear_abandoned", every=timedelta(hours=1))
+def clear_abandoned(context: TaskContext) -> None:
+    """Remove what was still being received when its process died."""
+    count = context.objects.clear_abandoned(utc_now() - ABANDONED_AFTER)
+    if count:
+        log.info("abandoned files removed", files=count)

@@ -90,12 +90,38 @@ def test_work_is_put_once_claimed_once_and_comes_back_when_its_worker_died(db: D
     db.in_transaction(put_work, "a")
     (row,) = db.read(outbox.due, at=NOON, limit=10)
     hold = timedelta(minutes=1)
-    assert db.in_transaction(outbox.claim, row.id, at=NOON, hold=hold) is not None
-    assert db.in_transaction(outbox.claim, row.id, at=NOON, hold=hold) is None
+    assert db.in_transaction(outbox.claim, row.id, by="a", at=NOON, hold=hold) is not None
+    assert db.in_transaction(outbox.claim, row.id, by="b", at=NOON, hold=hold) is None
     assert db.read(outbox.due, at=NOON, limit=10) == []
-    assert db.in_transaction(outbox.claim, row.id, at=NOON + hold, hold=hold) is not None
-    db.in_transaction(outbox.done, row.id, at=NOON + hold)
+    assert db.in_transaction(outbox.renew, row.id, by="a", until=NOON + 2 * hold)
+    assert db.in_transaction(outbox.claim, row.id, by="b", at=NOON + hold, hold=hold) is None
+    assert db.in_transaction(outbox.claim, row.id, by="b", at=NOON + 2 * hold, hold=hold) is not None
+    # The first one wakes up: the work is no longer his, and he can say nothing about it.
+    assert not db.in_transaction(outbox.renew, row.id, by="a", until=NOON + 9 * hold)
+    db.in_transaction(outbox.done, row.id, by="a", at=NOON + 2 * hold)
+    db.in_transaction(outbox.failed, row.id, "woke up", by="a", at=NOON + 2 * hold)
+    db.in_transaction(outbox.done, row.id, by="b", at=NOON + 2 * hold)
     assert db.read(outbox.due, at=NOON + timedelta(days=9), limit=10) == []
+    assert [row.error for row in db.read(lambda session: list(session.exec(select(Outbox))))] == [""]
+
+
+def test_a_process_that_is_alone_frees_every_claim_at_its_start_and_no_pause(db: Database) -> None:
+    for key in ("claimed", "failed", "done"):
+        db.in_transaction(put_work, key)
+    for row in db.read(outbox.due, at=NOON, limit=10):
+        db.in_transaction(outbox.claim, row.id, by="a", at=NOON, hold=timedelta(minutes=1))
+        if row.key == "done":
+            db.in_transaction(outbox.done, row.id, by="a", at=NOON)
+        if row.key == "failed":
+            db.in_transaction(outbox.failed, row.id, "no bank today", by="a", at=NOON)
+    assert db.in_transaction(outbox.release_all, at=NOON) == 1
+    assert [row.key for row in db.read(outbox.due, at=NOON, limit=10)] == ["claimed"]
+
+
+def test_a_task_that_has_no_room_holds_nothing_else_up(db: Database) -> None:
+    db.in_transaction(put_work, "tape")
+    db.in_transaction(outbox.put, "settle", "settle:1", {"auction_id": 1}, at=NOON)
+    assert [row.key for row in db.read(outbox.due, at=NOON, limit=1, but=["read_tape"])] == ["settle:1"]
 
 
 def test_failed_work_comes_back_later_each_time_and_keeps_its_error(db: Database) -> None:
@@ -103,8 +129,8 @@ def test_failed_work_comes_back_later_each_time_and_keeps_its_error(db: Database
     at, pauses = NOON, []
     for _ in range(4):
         (row,) = db.read(outbox.due, at=at, limit=10)
-        db.in_transaction(outbox.claim, row.id, at=at, hold=timedelta(minutes=1))
-        db.in_transaction(outbox.failed, row.id, "no bank today", at=at)
+        db.in_transaction(outbox.claim, row.id, by="a", at=at, hold=timedelta(minutes=1))
+        db.in_transaction(outbox.failed, row.id, "no bank today", by="a", at=at)
         (later,) = db.read(lambda session: [r.due_at for r in session.exec(select(Outbox))])
         pauses.append(later - at)
         at = later
