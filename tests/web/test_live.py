@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -127,8 +128,10 @@ async def test_who_comes_back_gets_what_he_missed_without_hole_or_double(db: Dat
             async with await one.socket(world.investors[2].key) as watcher:
                 await watcher.say(type="watch", auction=auction, since=seen[-1] if seen else 0)
                 await watcher.until("watching")
-                for _ in range(4):
-                    await watcher.next()
+                with contextlib.suppress(TimeoutError):  # when the bidding has ended, nothing more comes
+                    async with asyncio.timeout(0.2):
+                        for _ in range(4):
+                            await watcher.next()
                 seen += watcher.sequences()
         await bidding
         async with await one.socket(world.investors[2].key) as watcher:
@@ -334,14 +337,19 @@ def test_every_code_is_in_the_document() -> None:
     assert diagnose('{"type":"bid","id":"x","auction":1,"amount":5}').id == "x"
 
 
-async def test_limits_are_told_and_kept(world: World, one: Node) -> None:
-    auction = world.auctions[0]
+@pytest.fixture
+async def strict(db: Database, tmp_path: Path, world: World) -> AsyncIterator[Node]:
+    async with node(db, tmp_path, commands_per_second=1) as running:
+        yield running
+
+
+async def test_limits_are_told_and_kept(world: World, strict: Node) -> None:
+    auction, one = world.auctions[0], strict
     async with await one.socket(world.investors[0].key) as talk:
         codes = []
         for at in range(45):
             answer = await talk.ask("ack", "error", type="bid", id=f"{at}", auction=auction, amount="0.01")
             codes.append(answer.get("code"))
-        assert codes.count("rate_limited") >= 1
         assert codes.index("rate_limited") >= 40
         limited = next(m for m in talk.seen if m.get("code") == "rate_limited")
         assert limited["retry_after_ms"] > 0
@@ -372,11 +380,10 @@ async def test_a_bid_at_the_very_end_is_too_late_and_the_lot_closes_by_itself(db
 
 
 async def test_a_lot_that_was_due_while_no_node_ran_is_handled_at_the_start(db: Database, tmp_path: Path) -> None:
-    sale = Sale(ruleset="cn-judicial-2017", opens_in=timedelta(days=-2), lasts=timedelta(days=2, seconds=1))
+    sale = Sale(ruleset="cn-judicial-2017", opens_in=timedelta(days=-2), lasts=timedelta(days=2, minutes=-10))
     world = await make_world(db, investors=1, auctions=1, sale=sale)
     long_ago = utc_now() - timedelta(hours=1)
     db.in_transaction(journal.heartbeat, at=long_ago)
-    await asyncio.sleep(1.0)
     async with node(db, tmp_path) as running, await running.socket(world.investors[0].key) as talk:
         await talk.ask("watching", type="watch", auction=world.auctions[0], since=0)
         while not any(e["type"] == "paused" for m in talk.seen if m["type"] == "entries"
@@ -457,10 +464,11 @@ async def test_without_a_database_nothing_is_accepted_and_it_says_so(postgresql_
     from tests import servers
 
     db = Database(postgresql_url)
-    world = await make_world(db, investors=1, auctions=1)
+    world = await make_world(db, investors=2, auctions=1)
     auction, url, name = world.auctions[0], *postgresql_url.rsplit("/", 1)
     async with node(db, tmp_path) as running, await running.socket(world.investors[0].key) as talk:
-        await talk.ask("ack", type="bid", id="1", auction=auction, amount="1000.00")
+        first = Admit("first", world.investors[1].party_id, 10**9, by=world.operator_id)
+        await running.gateway.submit(auction, first)
         servers.postgresql_do(url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         servers.postgresql_do(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         bid = {"type": "bid", "id": "2", "auction": auction, "amount": "1200.00"}
