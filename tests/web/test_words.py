@@ -40,7 +40,7 @@ def chinese() -> dict[str, str]:
                 if not message.id:
                     continue
                 msgid = message.id if isinstance(message.id, str) else message.id[0]
-                string = message.string if isinstance(message.string, str) else message.string[0]
+                string = message.string if isinstance(message.string, str) else (message.string or [""])[0]
                 assert string, f"{path.name}: {msgid!r} has no Chinese"
                 assert found.setdefault(msgid, string) == string, f"{path.name}: {msgid!r} has other Chinese elsewhere"
     return found
