@@ -343,4 +343,4 @@ def _insert_entries(session: Session, entries: Sequence[LedgerEntry], *, at: dat
         for entry in entries
     ]  # fmt: skip
     made = session.execute(insert(tables.LedgerEntry).returning(tables.LedgerEntry.key, tables.LedgerEntry.id), rows)  # type: ignore[call-overload]
-    return dict(made.tuples().all())
+    return dict(made.all())
