@@ -14,6 +14,7 @@ import typer
 import uvicorn
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from auctions import verify
 from auctions.journal import Entry
@@ -29,6 +30,7 @@ from web.app import create_app
 from web.client import ApiError, Client, LiveError, NotAdmitted, Standing
 from web.errors import fault_text
 from web.render import utc_now
+from web.ledger import trace_lines
 from web.security import BadSettings, check_settings, is_embedded
 from web.settings import Settings
 
@@ -163,7 +165,27 @@ def seed() -> None:
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Start one web node, with the settings of the environment (production)."""
-    serve_app(_chosen(host, port))
+    chosen = _chosen(host, port)
+    require_tables(chosen)
+    serve_app(chosen)
+
+
+def require_tables(chosen: Settings) -> None:
+    """Let nothing work on a database whose tables are another version's; the embedded default upgrades its own.
+
+    Raises: typer.Exit, with a sentence.
+    """
+    if is_embedded(chosen):
+        return
+    database = Database(chosen.database)
+    try:
+        is_upgraded = database.is_upgraded()
+    except SQLAlchemyError:
+        raise fail("the database does not answer; see CLEARLOT_DATABASE_URL.") from None
+    finally:
+        database.close()
+    if not is_upgraded:
+        raise fail("the database's tables are not those of this version; run `clearlot migrate` first.")
 
 
 @app.command()
@@ -180,6 +202,7 @@ def worker(
         raise fail(str(refused)) from None
     if jobs.is_embedded:
         raise fail("without CLEARLOT_REDIS_URL the jobs run inside `clearlot run`.")
+    require_tables(chosen)
     if beat:
         jobs.celery.Beat(scheduler="celery.beat.Scheduler", quiet=True).run()
     else:
@@ -190,8 +213,12 @@ def worker(
 def migrate() -> None:
     """Bring the database's tables to the newest version."""
     database = Database(settings().database)
-    database.upgrade()
-    database.close()
+    try:
+        database.upgrade()
+    except OperationalError:
+        raise fail("the database does not answer; see CLEARLOT_DATABASE_URL.") from None
+    finally:
+        database.close()
     say("tables are up to date")
 
 
@@ -236,7 +263,7 @@ def tape_import(
         raise fail("; ".join(fault_text(fault) for fault in bad.faults[:20])) from None
     finally:
         database.close()
-    say(f"tape       {tape.id}, {tape.mapping or 'no format'}, {tape.rows:,} rows: {tape.status}")
+    say(f"tape       {tape.id}, {tape.report.get('mapping', 'no format')}, {tape.rows:,} rows: {tape.status}")
     for fault in faults[:20]:
         say(f"fault      row {fault.row}, {fault.field}: found {fault.found!r}, expected {fault.expected}")
     if tape.status != "kept":
@@ -369,14 +396,13 @@ def trace_command(
     """Walk from one thing to all that hangs on it: cent, posting, entry, bank line, bid, account."""
     database = Database(settings().database)
     try:
-        cards = database.read(trace.trace, kind, id)
+        lines = trace_lines(database, kind, id)
     except MarketError as error:
         raise fail(words.say(error.code, error.facts)) from None
     finally:
         database.close()
-    for card in cards:
-        facts = "  ".join(f"{name}={value}" for name, value in card.facts.items())
-        say(f"{card.kind:15} {card.id:>8}  {card.tie:20} {facts}")
+    for line in lines:
+        say(line)
 
 
 @app.command()
@@ -385,6 +411,7 @@ def bench(
     database: Annotated[str, typer.Option(help="sqlite, postgresql or none")] = "sqlite",
     in_flight: Annotated[int, typer.Option(help="Bids that wait for their answer at once.")] = 256,
     runs: Annotated[int, typer.Option(help="Rounds; the figure is their median.")] = 5,
+    rows: Annotated[int, typer.Option(help="Of the tape.")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Measure, beside the limit, in the same run."""
@@ -393,7 +420,7 @@ def bench(
     for one in [name] if name else sorted(benches.BENCHES):
         if one not in benches.BENCHES:
             raise fail(f"there is no bench {one}; there are {', '.join(sorted(benches.BENCHES))}.")
-        figures = benches.run(one, database=database, in_flight=in_flight, runs=runs)
+        figures = benches.run(one, database=database, in_flight=in_flight, runs=runs, rows=rows)
         say(json.dumps(figures) if as_json else f"{benches.table(figures)}\n")
 
 

@@ -90,7 +90,11 @@ def test_what_is_posted_never_changes(db: Database) -> None:
     db.in_transaction(books.post, [paid_in()], at=AT)
     for statement in ("update posting set amount_minor = 1", "delete from posting", "delete from ledgerentry"):
         with pytest.raises(DBAPIError, match="append-only"):
-            db.in_transaction(lambda session, sql=statement: session.execute(text(sql)))
+            db.in_transaction(_execute, statement)
+
+
+def _execute(session: Session, statement: str) -> None:
+    session.execute(text(statement))
 
 
 def test_a_spread_must_sum_to_its_posting(db: Database) -> None:

@@ -29,9 +29,8 @@ class Chance:
 
     def step(self) -> None:
         acts: list[Callable[[], None]] = [
-            self.publish, self.publish, *[self.ask] * 4, self.pay_due, self.pay_due, self.pay_due, self.pay_wrong, self.match, self.match,
-            self.give_back, self.close, self.settle, self.settle, self.complete, self.complete, self.default,
-            self.send, self.later,
+            *[self.publish] * 2, *[self.ask] * 4, *[self.pay_due] * 3, self.pay_wrong, *[self.match] * 2,
+            self.give_back, self.close, *[self.settle] * 2, *[self.complete] * 2, self.default, self.send, self.later,
         ]  # fmt: skip
         act = self.random.choice(acts)
         before = self.w.db.read(books.trial_balance)
