@@ -29,8 +29,8 @@ from web import demo_seed, portfolios, words
 from web.app import create_app
 from web.client import ApiError, Client, LiveError, NotAdmitted, Standing
 from web.errors import fault_text
-from web.render import utc_now
 from web.ledger import trace_lines
+from web.render import utc_now
 from web.security import BadSettings, check_settings, is_embedded
 from web.settings import Settings
 
