@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from auctions.journal import Answered, Busy, Entry, Fold, KeyReused
 from auctions.messages import Admit, Bid, Close, Closed, Command, PlaceBid, Refused, Tick
@@ -233,9 +234,9 @@ async def test_a_node_whose_clock_is_off_decides_nothing(postgresql_url: str, mo
     world = await make_world(db, investors=1, auctions=1)
     turns = journal.journal_of(db)
     fold = db.read(journal.load_fold, world.auctions[0])
-    real = journal.time.time
+    real = time.time
     with monkeypatch.context() as patch:
-        patch.setattr(journal.time, "time", lambda: real() - 0.7)
+        patch.setattr(time, "time", lambda: real() - 0.7)
         turned = await take(turns, fold, bid(world, 0, 100_000))
     assert turned.answers == [Busy()]
     assert len(sequences(db, fold.auction_id)) == fold.sequence
@@ -247,7 +248,7 @@ async def test_a_node_whose_clock_is_off_decides_nothing(postgresql_url: str, mo
 async def test_the_journal_is_append_only(db: Database, world: World) -> None:
     for statement in ("UPDATE entry SET public = ''", "DELETE FROM entry"):
         with pytest.raises(DatabaseError, match="append-only"):
-            db.in_transaction(lambda s, statement=statement: s.execute(text(statement)))
+            db.in_transaction(Session.execute, text(statement))
 
 
 async def test_a_silence_of_all_nodes_is_an_outage_once(db: Database) -> None:

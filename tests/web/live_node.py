@@ -120,11 +120,11 @@ async def node(
     app.state.db, app.state.gateway, app.state.settings = db, gateway, given
     await gateway.start()
     server = uvicorn.Server(
-        uvicorn.Config(app, ws=protocol, log_level="critical", lifespan="off", ws_per_message_deflate=False)  # type: ignore[arg-type]
+        uvicorn.Config(app, ws=protocol, log_level="critical", lifespan="off", ws_per_message_deflate=False)
     )
     serving = asyncio.create_task(server.serve([listening]))
     try:
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110
             await asyncio.sleep(0)
         yield Node(port, gateway)
     finally:

@@ -158,14 +158,13 @@ async def test_a_watcher_who_does_not_read_holds_nobody_up_and_is_let_go(
             await asyncio.sleep(0)
         ack = await li.ask("ack", type="bid", id="1", auction=auction, amount="1000.00")
         assert ack["outcome"] == "accepted"
-        while connection in room.entries:
+        while connection in room.entries:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        while connection in one.gateway.connections:
+        while connection in one.gateway.connections:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         stuck.opened.transport.resume_reading()
         with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                await stuck.next()
+            await stuck.until("the end")
         assert closed.value.rcvd is None or closed.value.rcvd.code == 1013
 
 
@@ -245,8 +244,7 @@ async def test_signing_out_closes_the_sockets(db: Database, world: World, one: N
     talk = await one.socket(Cookie=f"clearlot-session={plain}", Origin=one.url)
     one.gateway.end_session(token)
     with pytest.raises(ConnectionClosed) as closed:
-        while True:
-            await talk.next()
+        await talk.until("the end")
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
 
@@ -433,12 +431,12 @@ async def test_nodes_agree_without_redis_too(postgresql_url: str, tmp_path: Path
 
 
 async def test_any_server_will_do(db: Database, world: World, tmp_path: Path) -> None:
-    async with node(db, tmp_path, protocol="websockets-sansio") as plain:
-        async with await plain.socket(world.investors[0].key) as talk:
-            await talk.ask("watching", type="watch", auction=world.auctions[0], since=0)
-            ack = await talk.ask("ack", type="bid", id="1", auction=world.auctions[0], amount="1000.00")
-            assert ack["outcome"] == "accepted"
-            await talk.until("standing", price="1000.00")
+    plain = node(db, tmp_path, protocol="websockets-sansio")
+    async with plain as running, await running.socket(world.investors[0].key) as talk:
+        await talk.ask("watching", type="watch", auction=world.auctions[0], since=0)
+        ack = await talk.ask("ack", type="bid", id="1", auction=world.auctions[0], amount="1000.00")
+        assert ack["outcome"] == "accepted"
+        await talk.until("standing", price="1000.00")
 
 
 async def test_pages_and_tasks_use_the_same_path(db: Database, world: World, one: Node) -> None:
@@ -478,7 +476,7 @@ async def test_without_a_database_nothing_is_accepted_and_it_says_so(postgresql_
         with pytest.raises(Unavailable):
             await running.gateway.submit(auction, Close())
         servers.postgresql_do(url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        while running.gateway.trouble:
+        while running.gateway.trouble:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         assert (await talk.ask("ack", **bid))["outcome"] == "accepted"
         assert kept(db, auction)[-1] == len(kept(db, auction))
