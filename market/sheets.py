@@ -40,7 +40,7 @@ SAMPLES = 3
 SEPARATORS = ",;\t|"
 MOST_FILE_FAULTS = 1_000  # of one block's form; the rest of the block has the same trouble
 
-_CONTROLS = bytes(c for c in range(32) if c not in b"\t\n") + b"\x7f"
+_CONTROLS = bytes(c for c in range(32) if c != 10) + b"\x7f"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
@@ -118,6 +118,7 @@ class _Text:
         except (csv.Error, StopIteration):
             _refuse("header_quotes", "", first[:80], "quotes that open and close around a name", 0)
         _check_header(self.header)
+        self._controls = _CONTROLS.replace(self.separator.encode(), b"")
         self.rows = max(lines - 1, 0)
         self.samples = self._samples()
         if not self.samples:
@@ -163,7 +164,7 @@ class _Text:
         """The rows of `data`, whole lines; `row` is the number of its first; with it, the number after its last."""
         data = data.replace(b"\r\n", b"\n")
         width, separator = len(self.header), self.separator
-        is_plain = data.isascii() and len(data.translate(None, _CONTROLS)) == len(data)
+        is_plain = data.isascii() and len(data.translate(None, self._controls)) == len(data)
         lines = data.count(b"\n")
         if b'"' not in data and data.count(separator.encode()) == lines * (width - 1):
             try:

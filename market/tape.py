@@ -93,19 +93,25 @@ class Totals:
         self.rows += frame.height
         self.principal_minor += int(frame["principal_minor"].sum())
         self.balance_minor += int(frame["balance_minor"].sum())
-        for into, by in (
+        for into, by in self._tables():
+            counted = frame.group_by(by).agg(pl.len(), pl.col("balance_minor").sum())
+            _count_in(into, counted.iter_rows())
+
+    def join(self, other: Totals) -> None:
+        """Count in what was summed apart."""
+        self.rows += other.rows
+        self.principal_minor += other.principal_minor
+        self.balance_minor += other.balance_minor
+        for (into, _), (sums, _) in zip(self._tables(), other._tables(), strict=True):
+            _count_in(into, ((name, rows, balance) for name, (rows, balance) in sums.items()))
+
+    def _tables(self) -> tuple[tuple[dict[str, list[int]], str], ...]:
+        return (
             (self.by_bucket, "bucket"),
             (self.by_status, "status"),
             (self.by_product, "product"),
             (self.by_region, "region"),
-        ):
-            counted = frame.group_by(by).agg(pl.len(), pl.col("balance_minor").sum())
-            for name, rows, balance in counted.iter_rows():
-                if name not in into and len(into) >= MOST_COUNTED:
-                    continue
-                sums = into.setdefault(name, [0, 0])
-                sums[0] += rows
-                sums[1] += int(balance)
+        )
 
     def values(self) -> dict[str, Any]:
         """As plain values, the buckets in their order."""
@@ -118,6 +124,15 @@ class Totals:
             "by_product": _largest(self.by_product),
             "by_region": _largest(self.by_region),
         }
+
+
+def _count_in(into: dict[str, list[int]], counted: Iterable[tuple[str, int, int]]) -> None:
+    for name, rows, balance in counted:
+        if name not in into and len(into) >= MOST_COUNTED:
+            continue
+        sums = into.setdefault(name, [0, 0])
+        sums[0] += rows
+        sums[1] += int(balance)
 
 
 def _largest(sums: dict[str, list[int]]) -> dict[str, list[int]]:
@@ -175,6 +190,7 @@ class Checker:
         self.doubts: Counter[str] = Counter()
         self.doubtful_rows = 0
         self._loans: set[str] = set()
+        self.fact_names: list[str] = []
         self._plans = {plain: self._plan(is_plain=plain) for plain in (True, False)}
 
     def check(self, block: Block) -> Checked:
@@ -205,6 +221,7 @@ class Checker:
             "missing": {name: number for name, number in self.missing.items() if number},
             "doubts": {name: number for name, number in sorted(self.doubts.items()) if number},
             "kinds": [[code, column, number] for (code, column), number in sorted(self.kinds.items())],
+            "facts": self.fact_names,
             "all": self.all.values(),
             "kept": self.kept.values(),
         }
@@ -416,21 +433,27 @@ class Checker:
         return pl.col("r_source_status").replace_strict(words, values, default=None, return_dtype=kind)
 
     def _facts(self) -> pl.Expr:
-        """The other mapped fields as one JSON object; an amount as `name_minor`, a rate as `name_bp`."""
+        """The other mapped fields as one JSON object: an amount is `name_minor`, a rate `name_bp`.
+
+        Its members are called `0`, `1` ... and `fact_names`, kept once with the tape, has their names: repeated in each
+        of a million rows they would be a third of what the database has to take in.
+        """
         endings = {"amount": "_minor", "percent": "_bp", "fraction": "_bp"}
         taken = {"loan_id", "borrower_id", "principal", "interest_due", "fees_due", "dpd", "product", "region", "rate"}
         taken |= {"originated_on", "currency", "legal_balance"}
-        fields = [
-            pl.col(f"v_{column.field}").alias(column.field + endings.get(column.type, ""))
+        fields = {
+            column.field + endings.get(column.type, ""): pl.col(f"v_{column.field}")
             for column, _ in self.columns
             if column.field not in taken
-        ]
+        }
         if self.mapping.rule == "outcome_36_months":
-            fields.append(pl.col("amount_minor").alias("loan_amount_minor"))
+            fields["loan_amount_minor"] = pl.col("amount_minor")
         if self.mapping.rule == "balance_given" and {"loan_amount", "paid_principal"} <= self.has:
             lost = pl.col("v_loan_amount") - pl.col("v_paid_principal")
-            fields.append(pl.when(pl.col("bucket") == "charged_off").then(lost).alias("written_off_minor"))
-        return (pl.struct(fields).struct.json_encode() if fields else pl.lit("{}")).alias("facts")
+            fields["written_off_minor"] = pl.when(pl.col("bucket") == "charged_off").then(lost)
+        self.fact_names = list(fields)
+        values = [value.alias(str(number)) for number, value in enumerate(fields.values())]
+        return (pl.struct(values).struct.json_encode() if values else pl.lit("{}")).alias("facts")
 
     # --- what came of it -------------------------------------------------------------------------
 
@@ -493,8 +516,14 @@ class Checker:
         for (column, _), number in zip(self.columns, empty, strict=True):
             self.missing[column.source] += number
         readable = read.filter(pl.col("balance_minor").is_not_null() & pl.col("bucket").is_not_null())
-        self.all.add(readable.with_columns(pl.col("principal_minor").fill_null(0)))
-        self.kept.add(good)
+        if readable.height == good.height:
+            sums = Totals()
+            sums.add(good)
+            self.all.join(sums)
+            self.kept.join(sums)
+        else:
+            self.all.add(readable.with_columns(pl.col("principal_minor").fill_null(0)))
+            self.kept.add(good)
         doubts = self._doubts()
         if good.height:
             marks = good.select(mark.fill_null(value=False).alias(name) for name, mark in doubts.items())

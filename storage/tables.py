@@ -216,7 +216,7 @@ class LoanAccount(SQLModel, table=True):
     region: str = ""
     rate_bp: int = 0
     originated_on: date | None = None
-    facts: dict[str, Any] | None = Field(default=None, sa_type=JSON, nullable=True)  # text: nothing searches in it
+    facts: dict[str, Any] | None = Field(default=None, sa_type=JSON, nullable=True)  # names: the tape's report
     owner_id: int | None = Field(default=None, sa_type=BIG)  # the buyer, once assigned
     __table_args__ = (
         UniqueConstraint("creditor_id", "loan_id", "tape_id"),

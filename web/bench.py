@@ -47,6 +47,7 @@ START_S = 60.0
 BUSY_DRIVER = 0.9  # of a core; beyond it the figure is the driver's
 RECOVER_AUCTIONS, RECOVER_ENTRIES = 2_000, 1_000_000
 RECOVER_S = 5.0
+TAPE_ROWS = 1_000_000
 SALE = Sale(ruleset="cn-judicial-2017", opening_minor=10_000, step_minor=100)
 ECHO_SIZE_HEADER = b"x-answer-bytes"
 
@@ -682,8 +683,15 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def run_tape(options: argparse.Namespace) -> dict[str, Any]:
+    """Rows per second from a CSV to kept accounts (web/bench_tape.py)."""
+    from web import bench_tape  # it builds on this module
+
+    return bench_tape.run_tape(options)
+
+
 BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "bids": run_bids, "echo": run_echo, "recover": run_recover,
+    "bids": run_bids, "echo": run_echo, "recover": run_recover, "tape": run_tape,
 }  # fmt: skip
 
 
@@ -691,6 +699,7 @@ def run(name: str, **options: Any) -> dict[str, Any]:
     """Run one bench and return its figures; `options` as on the command line (`database`, `in_flight`, `runs` ...)."""
     chosen = {
         "database": "sqlite", "in_flight": 256, "runs": 5, "auctions": RECOVER_AUCTIONS, "entries": RECOVER_ENTRIES,
+        "rows": TAPE_ROWS,
     }  # fmt: skip
     return BENCHES[name](argparse.Namespace(**{**chosen, **options}))
 
@@ -710,6 +719,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--auctions", type=int, default=RECOVER_AUCTIONS)
     parser.add_argument("--entries", type=int, default=RECOVER_ENTRIES)
+    parser.add_argument("--rows", type=int, default=TAPE_ROWS)
     parser.add_argument("--json", action="store_true", help="one object")
     options = vars(parser.parse_args())
     as_json = options.pop("json")

@@ -526,8 +526,8 @@ def _choices(selection: Selection, tapes_kept: Sequence[Tape]) -> list[tuple[str
 async def account(request: Request) -> Response:
     """One overdue account: its state, its balances and their make-up."""
     db: Database = request.state.db
-    found = await db.read_in_thread(portfolios.account, request.user.party_id, request.path_params["id"])
-    facts = [(name, value) for name, value in (found.facts or {}).items() if value is not None]
+    found, given = await db.read_in_thread(portfolios.account, request.user.party_id, request.path_params["id"])
+    facts = [(name, value) for name, value in given.items() if value is not None]
     context = {"account": found, "facts_kept": facts, "bucket_text": bucket_text, "dpd_text": dpd_text}
     return page(request, "portfolios/account.html", context)
 

@@ -78,10 +78,14 @@ def test_the_outcomes_of_2015(shared_data: Path) -> None:
         checker, faults, good = read(file, cutoff=date(2018, 9, 30))
     assert (checker.mapping.name, checker.rows, faults) == ("lendingclub_2015", 79_141, [])
     assert {name: sums[0] for name, sums in checker.kept.by_bucket.items()} == {"charged_off": 11_790, "none": 67_351}
+
+    def fact(name: str) -> pl.Expr:
+        return pl.col("facts").str.json_path_match(f"$['{checker.fact_names.index(name)}']").cast(pl.Int64)
+
     facts = good.with_columns(
-        pl.col("facts").str.json_path_match("$.loan_amount_minor").cast(pl.Int64).alias("lent"),
-        pl.col("facts").str.json_path_match("$.paid_principal_minor").cast(pl.Int64).alias("repaid"),
-        pl.col("facts").str.json_path_match("$.paid_total_minor").cast(pl.Int64).alias("paid"),
+        fact("loan_amount_minor").alias("lent"),
+        fact("paid_principal_minor").alias("repaid"),
+        fact("paid_total_minor").alias("paid"),
     )
     # The README: the amount from the instalment equals the principal repaid in 99.9 % of the fully paid loans.
     paid = facts.filter(pl.col("status") == "repaid")
@@ -249,6 +253,7 @@ HEADER = "loan_id,borrower_id,principal,interest_due,dpd,product,region,rate_per
         ("loan_id", "L\u200b1", "hidden_character"),
         ("loan_id", "L\u202e1", "hidden_character"),
         ("product", "ca\u0007rs", "hidden_character"),
+        ("product", "ca\trs", "hidden_character"),
         ("product", "x" * 201, "too_long"),
         ("rate_percent", "1000.01", "rate_range"),
         ("rate_percent", "5%", "amount_format"),

@@ -214,6 +214,24 @@ def test_an_older_reader_that_wakes_up_writes_nothing(db: Database, objects: Fol
     assert db.read(_count) == 20_000
 
 
+def test_what_could_be_taken_for_a_mark_of_the_database_is_text(db: Database, objects: Folder, creditor: int) -> None:
+    content = HEADER + b'"L\\1",\\N,5.00,,3,"a ""b"" \\t \\\\",\\.\n'
+    tape_id = _receive(db, objects, creditor, content)
+    assert _read(db, objects, tape_id) == "kept"
+    found = db.read(portfolios.accounts, creditor, Selection())[0]
+    assert (found.loan_id, found.borrower_id, found.product, found.region) == ("L\\1", "\\N", 'a "b" \\t \\\\', "\\.")
+
+
+def test_the_other_facts_of_a_row_come_back_by_name(db: Database, objects: Folder, creditor: int) -> None:
+    content = (
+        b'loan_id,principal,dpd,guarantor,appraisal,matures_on\nL1,5.00,3,"He said ""yes"" \\ no",7.50,2027-01-31\n'
+    )
+    assert _read(db, objects, _receive(db, objects, creditor, content)) == "kept"
+    mine = db.read(portfolios.accounts, creditor, Selection())[0]
+    _, facts = db.read(portfolios.account, creditor, mine.id)
+    assert facts == {"matures_on": "2027-01-31", "appraisal_minor": 750, "guarantor": 'He said "yes" \\ no'}
+
+
 def test_accounts_by_pages_and_filters(db: Database, objects: Folder, creditor: int) -> None:
     _read(db, objects, _receive(db, objects, creditor, _rows(500)))
     selection = Selection(buckets=("1-15", "16-30"), currency="USD", least_minor=20_000, most_minor=30_000)
