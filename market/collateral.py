@@ -233,9 +233,10 @@ def read_photograph(data: bytes) -> Photograph:
             image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
             ImageOps.exif_transpose(image, in_place=True)
             full = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        known = not isinstance(error, UnidentifiedImageError)
-        code = "picture_broken" if known else "picture_format"
+    except Image.DecompressionBombError:
+        raise _picture_fault("picture_pixels", "", f"at most {PICTURE_PIXELS} pixels") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        code = "picture_format" if isinstance(error, UnidentifiedImageError) else "picture_broken"
         raise _picture_fault(code, "", "a whole JPEG, PNG or WebP picture") from None
     full.info = {}
     thumbnail = full.copy()

@@ -40,7 +40,8 @@ LABELS = {
     "currency": N_("Currency"), "appraisal": N_("Appraisal"), "appraisal_on": N_("Day of the appraisal"),
     "vin": N_("VIN"), "make": N_("Make"), "model": N_("Model"), "model_year": N_("Model year"),
     "odometer_km": N_("Odometer (km)"), "body": N_("Body"), "fuel": N_("Fuel"), "color": N_("Colour"),
-    "keys": N_("Number of keys"), "runs": N_("Runs"), "address": N_("Address"), "use": N_("Use"), "area_m2": N_("Area (m²)"),
+    "keys": N_("Number of keys"), "runs": N_("Runs"), "address": N_("Address"), "use": N_("Use"),
+    "area_m2": N_("Area (m²)"),
     "built_year": N_("Year built"), "title_no": N_("Title number"), "occupancy": N_("Occupancy"),
     "lease_until_on": N_("Lease until"), "encumbrances": N_("Encumbrances"), "liens": N_("Liens"),
     "loan_id": N_("Number of the overdue account"), "picture": N_("Photograph"), "caption_zh": N_("Caption in Chinese"),
@@ -89,7 +90,8 @@ def _form(
     request: Request, values: dict[str, Any], faults: list[Fault], *, item_id: int | None, status: int
 ) -> Response:
     context = {
-        "values": defaultdict(str, values), "faults": faults, "labels": LABELS, "words": WORDS, "choices": CHOICES, "item_id": item_id,
+        "values": defaultdict(str, values), "faults": faults, "labels": LABELS, "words": WORDS, "choices": CHOICES,
+        "item_id": item_id,
         "kind": values.get("kind") or "vehicle",
     }  # fmt: skip
     return page(request, "collateral/form.html", context, status=status)

@@ -171,7 +171,10 @@ async def show(request: Request) -> Response:
         lots.lot_to_show, request.path_params["id"], party_id=visitor.party_id, person_id=visitor.id,
         is_operator=visitor.has("operator"),
     )  # fmt: skip
-    context = await _room(request, shown) if shown.auction else {"view": None, "faults": []}
+    context: dict[str, Any] = {"view": None, "faults": []}
+    if shown.auction is not None:
+        context = await _room(request, shown)
+        context["answer"] = await _answer(request, shown.auction.id, request.query_params.get("answer", ""))
     return page(request, "rooms/show.html", context | _page_facts(shown))
 
 
@@ -188,14 +191,14 @@ def _page_facts(shown: Shown) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _room(request: Request, shown: Shown, **more: Any) -> dict[str, Any]:
+async def _room(request: Request, shown: Shown) -> dict[str, Any]:
     assert shown.auction is not None
     visitor: Visitor = request.user
     facts = await _facts(request, shown.auction.id)
     party_id = bids_as(visitor)
     standing, position = await request.app.state.gateway.look(shown.auction.id, party_id)
     rows = await request.state.db.read_in_thread(lots.bids, shown.auction.id, limit=BIDS_SHOWN)
-    return _mine_context(request, facts, standing, position, shown) | {"bids": rows} | more
+    return _mine_context(request, facts, standing, position, shown) | {"bids": rows}
 
 
 def _mine_context(
@@ -243,7 +246,7 @@ async def mine_part(request: Request) -> Response:
 
 async def _answer(request: Request, auction_id: int, number: str) -> dict[str, Any] | None:
     """What became of this party's command at one place of the journal; None for anything that is not its own."""
-    if not number.isascii() or not number.isdigit() or not 0 < int(number) < 2**53:
+    if not number.isascii() or not number.isdigit() or len(number) > 15 or number == "0":
         return None
     found = await request.state.db.read_in_thread(journal.entries_after, auction_id, int(number) - 1, limit=1)
     return answer_of(found[0], request.user.party_id) if found else None
@@ -602,10 +605,11 @@ class AskBody(Strict):
 
 
 def _participation_json(asked: Participation, currency: str) -> dict[str, Any]:
-    return {
+    limit: dict[str, Any] = outside({"limit_minor": asked.limit_minor}, currency)
+    return limit | {
         "id": asked.id, "auction": asked.auction_id, "status": asked.status, "bidder": asked.bidder,
         "agreement": asked.agreement_hash, "priority_rank": asked.priority_rank, "decision": asked.decision,
-    } | outside({"limit_minor": asked.limit_minor}, currency)  # fmt: skip
+    }  # fmt: skip
 
 
 @api.post("/auctions/{auction_id}/participations", status_code=201, responses=PROBLEMS, openapi_extra=body_of(AskBody))

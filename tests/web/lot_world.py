@@ -35,7 +35,9 @@ def photograph(width: int = 900, height: int = 600, kind: str = "JPEG") -> bytes
     return out.getvalue()
 
 
-def terms(*, opens: timedelta = timedelta(seconds=-1), lasts: timedelta = timedelta(hours=2), **more: str) -> dict[str, str]:
+def terms(
+    *, opens: timedelta = timedelta(seconds=-1), lasts: timedelta = timedelta(hours=2), **more: str
+) -> dict[str, str]:
     """Terms as the form has them; `opens` from now."""
     opens_at = datetime.now(UTC) + opens
     return {
@@ -83,14 +85,16 @@ class World:
         lot_id = self.submitted(item_id, **more)
         answer = self.operator.post(f"/lots/queue/{lot_id}/publish")
         assert answer.status_code == 303, answer.text
-        auction_id = self.site.db.read(lambda session: session.exec(select(Auction.id).where(Auction.lot_id == lot_id)).one())
+        auction_id = self.site.db.read(
+            lambda session: session.exec(select(Auction.id).where(Auction.lot_id == lot_id)).one()
+        )
         return lot_id, auction_id
 
     def bidder(self, auction_id: int, *, limit: str = "", name: str = "", admit: bool = True) -> Visit:
         """An investor who asked, was let in and paid; the deposit's arrival is put straight to the journal's door."""
         investor = self.site.person("investor", name=name)
         lot = self.site.db.read(
-            lambda session: session.exec(select(Lot).join(Auction).where(Auction.id == auction_id)).one()  # type: ignore[arg-type]
+            lambda session: session.exec(select(Lot).join(Auction).where(Auction.id == auction_id)).one()
         )
         page = investor.get(f"/lots/{lot.id}").text
         agreement = page.split('name="agreement" value="', 1)[1].split('"', 1)[0]

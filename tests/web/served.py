@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class ServedSite(Site):
 
     def visit(self, **more: Any) -> Visit:
         return WebVisit(self, **more)
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Call something of the running application, in its own thread."""
+        self.app.state.jobs._loop.call_soon_threadsafe(function, *args)
 
 
 @contextmanager

@@ -1,0 +1,245 @@
+"""The room over plain forms: taking part, bidding once, refusals with what would do, private things kept private."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlmodel import select
+
+from auctions.verify import verify
+from storage import settlement
+from storage.tables import Auction, Lot, Sale
+from tests.web.conftest import Site, Visit
+from tests.web.lot_world import World, terms
+
+
+def key_of(page: str) -> str:
+    found = re.search(r'name="command_id" value="([0-9a-f]{32})"', page)
+    assert found
+    return found.group(1)
+
+
+def bid(visit: Visit, auction_id: int, amount: str, command_id: str) -> str:
+    """Bid, confirmed; return the number of its entry."""
+    answer = visit.post(
+        f"/auctions/{auction_id}/bids", {"command_id": command_id, "amount": amount, "confirmed": "yes"}
+    )
+    assert answer.status_code == 303, answer.text
+    return answer.headers["location"].split("answer=")[1].split("#")[0]
+
+
+def mine(visit: Visit, auction_id: int, answer: str = "") -> str:
+    page = visit.get(f"/auctions/{auction_id}/mine?answer={answer}&lang=en").text
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_a_bidder_without_script(site: Site) -> None:
+    world = World(site)
+    lot_id, auction_id = world.published()
+    one, other = world.bidder(auction_id), world.bidder(auction_id)
+    world.opened(auction_id)
+    page = one.get(f"/lots/{lot_id}?lang=en").text
+    for facts in ("Bid CNY 840,000", "Bid CNY 845,000", "You are Bidder 1", "CNY 84,000.00 received"):
+        assert facts in page
+    key = key_of(page)
+    # The first bid on a lot is confirmed; the confirmation keeps the key.
+    asked = one.post(f"/auctions/{auction_id}/bids", {"command_id": key, "amount": "840000"})
+    assert asked.status_code == 200
+    assert "Confirm bid CNY 840,000" in asked.text
+    assert "852,600.00" in asked.text  # with the premium
+    assert f'value="{key}"' in asked.text
+    number = bid(one, auction_id, "840000", key)
+    assert bid(one, auction_id, "840000", key) == number, "asking twice is asking once"
+    reused = one.post(f"/auctions/{auction_id}/bids", {"command_id": key, "amount": "850000", "confirmed": "yes"})
+    assert reused.status_code == 409
+    page = one.get(f"/lots/{lot_id}?answer={number}").text
+    assert "You lead. Nothing to do." in page
+    assert "Accepted: CNY 840,000, entry" in mine(one, auction_id, number)
+    # Nobody sees another one's answer or receipt.
+    assert "Accepted" not in mine(other, auction_id, number)
+    assert other.get(f"/auctions/{auction_id}/receipts/{number}").status_code == 404
+    bid(other, auction_id, "845000", "x1")
+    assert "Outbid" in mine(one, auction_id)
+    # A second bid at a button's price needs no confirmation; one far above does.
+    again = one.post(f"/auctions/{auction_id}/bids", {"command_id": "k3", "amount": "850000.00"})
+    assert again.status_code == 303
+    far = one.post(f"/auctions/{auction_id}/bids", {"command_id": "k4", "amount": "990000"})
+    assert far.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("amount", "sentence"),
+    [
+        ("835000", "CNY 835,000 is below the minimum, now CNY 840,000"),
+        ("841000", "Nearest: CNY 840,000 or CNY 845,000"),
+        ("1005000", "above your limit for this lot, CNY 1,000,000"),
+    ],
+)
+def test_a_refusal_says_what_would_do(demo_site: Site, amount: str, sentence: str) -> None:
+    world = World(demo_site)
+    _, auction_id = world.published()
+    one = world.bidder(auction_id, limit="1000000")
+    world.opened(auction_id)
+    assert sentence in mine(one, auction_id, bid(one, auction_id, amount, "r1"))
+
+
+def test_bad_amounts_change_nothing(demo_site: Site) -> None:
+    world = World(demo_site)
+    _, auction_id = world.published()
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    for amount in ("1e6", "840,000", "-1", "840000.001", "", "８４００００", "NaN"):
+        answer = one.post(f"/auctions/{auction_id}/bids", {"command_id": "b", "amount": amount, "confirmed": "yes"})
+        assert answer.status_code == 422, amount
+    assert one.post(f"/auctions/{auction_id}/bids", {"command_id": "ö", "amount": "840000"}).status_code == 422
+    assert demo_site.db.read(lambda session: session.get_one(Auction, auction_id).bids) == 0
+    assert one.post("/auctions/999/bids", {"command_id": "b", "amount": "1"}).status_code == 404
+
+
+def test_automatic_bidding(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published()
+    one, other = world.bidder(auction_id), world.bidder(auction_id)
+    world.opened(auction_id)
+    asked = one.post(f"/auctions/{auction_id}/proxy", {"command_id": "p1", "maximum": "900000"})
+    assert "Confirm maximum CNY 900,000" in asked.text
+    done = one.post(f"/auctions/{auction_id}/proxy", {"command_id": "p1", "maximum": "900000", "confirmed": "yes"})
+    assert done.status_code == 303
+    number = bid(other, auction_id, "860000", "o1")
+    assert "Another bidder's automatic maximum is higher" in mine(other, auction_id, number)
+    page = other.get(f"/lots/{lot_id}").text
+    assert "900000" not in page
+    assert "900,000" not in page
+    assert "up to CNY 900,000" in mine(one, auction_id)
+    assert one.post(f"/auctions/{auction_id}/proxy", {"command_id": "p2", "stop": "1"}).status_code == 303
+    assert "Automatic bidding : off" in mine(one, auction_id).replace("bidding:", "bidding :")
+
+
+def test_who_may_not_bid(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published(opens=timedelta(days=1))
+    page = demo_site.person("investor").get(f"/lots/{lot_id}").text
+    agreement = page.split('name="agreement" value="', 1)[1].split('"', 1)[0]
+    form = {"agreed": "on", "agreement": agreement}
+    ask = f"/auctions/{auction_id}/participations"
+    own = demo_site.person("investor", party_id=world.creditor.party_id)
+    platform = demo_site.person("investor", party_id=world.operator.party_id)
+    assert own.post(ask, form).status_code == 403
+    assert platform.post(ask, form).status_code == 403
+    assert demo_site.person("investor", status="registered").post(ask, form).status_code == 403
+    someone = demo_site.person("investor")
+    assert someone.post(ask, {"agreement": agreement}).status_code == 422  # not agreed
+    assert someone.post(ask, {**form, "agreement": "0" * 64}).status_code == 409  # to something else
+    assert world.creditor.post(ask, form).status_code == 403
+    guest = demo_site.guest()
+    assert guest.post(ask, form).status_code in (401, 403)
+    assert guest.get(f"/lots/{lot_id}").status_code == 200
+    assert someone.post(ask, form).status_code == 303
+    asked = world.asked(auction_id, someone)
+    assert world.operator.post(f"/participations/{asked.id}/refuse", {"reason": "no funds shown"}).status_code == 303
+    assert "no funds shown" in someone.get(f"/lots/{lot_id}").text
+    assert someone.post(f"/participations/{asked.id}/approve").status_code == 403
+
+
+def test_what_others_see_names_nobody(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published()
+    one = world.bidder(auction_id, name="Secret Capital Partners")
+    other = world.bidder(auction_id)
+    world.opened(auction_id)
+    bid(one, auction_id, "840000", "s1")
+    places = [f"/lots/{lot_id}", f"/auctions/{auction_id}/live", f"/auctions/{auction_id}/journal.jsonl", "/lots"]
+    for visit in (other, demo_site.guest()):
+        for place in places:
+            text = visit.get(place).text
+            assert "Secret Capital" not in text
+            assert f'"party_id":{one.party_id}' not in text.replace("\\", "")
+    shown = other.api("GET", f"/auctions/{auction_id}").json()
+    assert shown["leader"] == 1
+    assert "Secret" not in json.dumps(shown)
+
+
+def test_the_journal_and_the_receipt_can_be_checked_outside(demo_site: Site) -> None:
+    world = World(demo_site)
+    _, auction_id = world.published()
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    number = bid(one, auction_id, "840000", "j1")
+    assert one.get(f"/auctions/{auction_id}/receipts/{number}").status_code == 200
+    signed = one.get(f"/auctions/{auction_id}/receipts/{number}?as=json").json()
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signed["public_key"]))
+    key.verify(base64.b64decode(signed["signature"]), signed["text"].encode())
+    lines = demo_site.guest().get(f"/auctions/{auction_id}/journal.jsonl").text.splitlines()
+    assert verify(lines).good
+    assert json.loads(lines[int(number) - 1])["hash"] == json.loads(signed["text"])["hash"]
+
+
+def test_bidding_by_the_api(demo_site: Site) -> None:
+    world = World(demo_site)
+    _, auction_id = world.published()
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    key = {"Idempotency-Key": "api-1"}
+    address = f"/auctions/{auction_id}/bids"
+    first = one.api("POST", address, json={"amount": "840000.00"}, headers=key).json()
+    assert (first["outcome"], first["leading"]) == ("accepted", True)
+    assert one.api("POST", address, json={"amount": "840000.00"}, headers=key).json() == first
+    assert one.api("POST", address, json={"amount": "850000"}, headers=key).status_code == 409
+    low = one.api("POST", address, json={"amount": "1"}, headers={"Idempotency-Key": "api-2"}).json()
+    assert low["outcome"] == "refused"
+    assert one.api("POST", address, json={"amount": 840000}, headers={"Idempotency-Key": "x"}).status_code == 422
+    assert one.api("POST", address, json={"amount": "840000"}).status_code == 422
+    entries = one.api("GET", f"/auctions/{auction_id}/entries?after=1&limit=2").json()
+    assert len(entries["entries"]) == 2
+    assert one.api("GET", f"/auctions/{auction_id}/participation").json()["status"] == "admitted"
+
+
+def test_pause_and_resume(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published()
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    assert one.post(f"/auctions/{auction_id}/control/pause", {"reason": "x"}).status_code == 403
+    control = f"/auctions/{auction_id}/control"
+    assert world.operator.post(f"{control}/pause", {"reason": "Network fault"}).status_code == 303
+    page = one.get(f"/lots/{lot_id}?lang=en").text
+    assert "Network fault" in page
+    assert "No bid is taken while the auction is paused" in page
+    assert "Bidding was paused at" in mine(one, auction_id, bid(one, auction_id, "840000", "w1"))
+    assert world.operator.post(f"{control}/resume").status_code == 303
+    assert world.operator.post(f"{control}/resume").status_code == 403  # it is not paused
+    assert "You lead" in mine(one, auction_id, bid(one, auction_id, "840000", "w2"))
+
+
+def test_sold_not_paid_listed_again_the_old_buyer_barred(demo_site: Site) -> None:
+    """One lot, two auctions: the second has number 2, and the defaulted buyer may not take part."""
+    world = World(demo_site)
+    # The ruleset without a soft close, so that the end stands.
+    lot_id, auction_id = world.published(ruleset="ebay-proxy", step="", lasts=timedelta(seconds=4))
+    one, other = world.bidder(auction_id), world.bidder(auction_id)
+    world.opened(auction_id)
+    bid(one, auction_id, "840000", "d1")
+    found = select(Sale).where(Sale.auction_id == auction_id)
+    world.until(lambda: demo_site.db.read(lambda session: session.exec(found).first()) is not None, seconds=30)
+    sale = demo_site.db.read(lambda session: session.exec(found).one())
+    assert sale.buyer_id == one.party_id
+    assert "You won at" in mine(one, auction_id)
+    assert "Another bidder won this lot" in mine(other, auction_id)
+    demo_site.db.in_transaction(settlement.default, sale.id, at=datetime.now(UTC) + timedelta(days=40), reason="late")
+    assert demo_site.db.read(lambda session: session.get_one(Lot, lot_id).status) == "defaulted"
+    new = terms(opens=timedelta(days=1))
+    assert world.creditor.post(f"/lots/{lot_id}/edit/terms", new).status_code == 303
+    assert world.creditor.post(f"/lots/{lot_id}/edit/submit").status_code == 303
+    assert world.operator.post(f"/lots/queue/{lot_id}/publish").status_code == 303
+    auctions = demo_site.db.read(lambda session: session.exec(select(Auction).where(Auction.lot_id == lot_id)).all())
+    assert [auction.number for auction in auctions] == [1, 2]
+    page = other.get(f"/lots/{lot_id}").text
+    agreement = page.split('name="agreement" value="', 1)[1].split('"', 1)[0]
+    form = {"agreed": "on", "agreement": agreement}
+    assert one.post(f"/auctions/{auctions[1].id}/participations", form).status_code == 403
+    assert other.post(f"/auctions/{auctions[1].id}/participations", form).status_code == 303
