@@ -1,4 +1,4 @@
-"""A small marketplace for tests of lots and rooms: a creditor with a vehicle, an operator, investors, an open auction."""
+"""A small marketplace for tests of lots and rooms: a creditor with a vehicle, an operator, investors, an auction."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_axe_finds_nothing_and_nothing_sticks_out(
     )  # fmt: skip
     for visitor, addresses in seats:
         seat = Seat(
-            browser, served, visit, viewport={"width": width, "height": 800}, color_scheme=theme, bypass_csp=True
+            browser, served, visitor, viewport={"width": width, "height": 800}, color_scheme=theme, bypass_csp=True
         )
         for address in addresses:
             seat.open(address, language)
