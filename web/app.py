@@ -76,6 +76,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     if state.settings.demo:
         engine = demo.Engine(base_url=state.settings.base_url, db=state.db, objects=state.objects, poke=jobs.poke)
         await engine.start()
+    live.quiet_collector()
     try:
         yield
     finally:

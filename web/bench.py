@@ -513,6 +513,7 @@ def run_bids(options: argparse.Namespace) -> dict[str, Any]:
     limits: list[float] = []
     busy: list[float] = []
     server_cpu: list[float] = []
+    per_cpu: list[float] = []
     refused = failed = answers = 0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
@@ -521,7 +522,7 @@ def run_bids(options: argparse.Namespace) -> dict[str, Any]:
         world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
         db.close()
         port, pid = stack.enter_context(product(folder, url, cores=server_cores, no_journal=options.database == "none"))
-        echo_port, _ = stack.enter_context(echo_server(server_cores))
+        echo_port, echo_pid = stack.enter_context(echo_server(server_cores))
         lines, bids = bid_lines(port, world), Bids(world.auctions[0], max(1, options.in_flight // BIDDERS))
         bids.load(lines, 30_000)
         sample = drive(lines, options.in_flight, WARM_UP_S)
@@ -532,11 +533,15 @@ def run_bids(options: argparse.Namespace) -> dict[str, Any]:
         drive(echoes, options.in_flight, WARM_UP_S)
         for _ in range(options.runs):
             load_echo(echoes, payload, int(120_000 * SECONDS))
+            before = cpu_seconds(echo_pid)
             limit = drive(echoes, options.in_flight, SECONDS)
+            echo_cpu = cpu_seconds(echo_pid) - before
             bids.load(lines, int(max(sample.rate * 3, 20_000) * SECONDS))
             before = cpu_seconds(pid)
             ours = drive(lines, options.in_flight, SECONDS)
-            server_cpu.append((cpu_seconds(pid) - before) / ours.seconds)
+            our_cpu = cpu_seconds(pid) - before
+            server_cpu.append(our_cpu / ours.seconds)
+            per_cpu.append((ours.answers / our_cpu) / (limit.answers / echo_cpu))
             rates.append(ours.rate)
             limits.append(limit.rate)
             busy += [ours.driver_cpu, limit.driver_cpu]
@@ -560,6 +565,7 @@ def run_bids(options: argparse.Namespace) -> dict[str, Any]:
         "refused_share": round(refused / answers, 3),
         "failed": failed,
         "server_cpu": round(statistics.median(server_cpu), 2),
+        "ratio_per_cpu_second": round(statistics.median(per_cpu), 3),
         "driver_cpu": round(max(busy), 2),
         "driver_ok": max(busy) < BUSY_DRIVER,
         "half_load": round(half),

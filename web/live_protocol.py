@@ -17,7 +17,7 @@ from typing import Any
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import apply_mask  # type: ignore[attr-defined]
+from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]
 from websockets.http11 import Request
 from websockets.protocol import State
 
@@ -48,6 +48,7 @@ class LiveProtocol(WebSocketsSansIOProtocol):
     """A websocket that an endpoint may take over. Not taken, it is uvicorn's own."""
 
     behind = False  # more than 64 KiB wait in user space
+    is_open = True  # neither side has begun to close
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,12 +90,12 @@ class LiveProtocol(WebSocketsSansIOProtocol):
 
     def tell(self, payload: bytes) -> None:
         """Send one text message; never blocks. Nothing, once the socket is closing."""
-        if not self.close_sent and self.conn.state is State.OPEN:
+        if self.is_open:
             self.transport.write(text_frame(payload))
 
     def tell_frame(self, frame: bytes, payload: bytes) -> None:
         """Send what `text_frame` made once for many; `payload` is what is in it, for sockets that frame themselves."""
-        if not self.close_sent and self.conn.state is State.OPEN:
+        if self.is_open:
             self.transport.write(frame)
 
     def fail(self, code: int, reason: str) -> None:
@@ -142,7 +143,7 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         start, end = 0, len(data)
         if not conn.reader.buffer and conn.current_size is None:  # between two messages
             limit = conn.max_message_size or MESSAGE_BYTES
-            while end - start >= 6 and data[start] == 0x81 and conn.state is State.OPEN:  # whole, plain text
+            while end - start >= 6 and data[start] == 0x81 and self.is_open:  # whole, plain text
                 size, mask_at = data[start + 1] - 128, start + 2
                 if size == 126:
                     if end - start < 8:
@@ -187,7 +188,7 @@ class LiveProtocol(WebSocketsSansIOProtocol):
     def _half_close(self) -> None:
         # uvicorn closes at once: with unread bytes in the kernel that is a reset, and the peer never sees the code.
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
+        self.close_sent, self.is_open = True, False
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if self.close_timer is None:
@@ -203,7 +204,16 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         if self._on_drained is not None:
             self._on_drained()
 
+    def handle_close(self, event: Frame) -> None:
+        self.is_open = False
+        super().handle_close(event)
+
+    def keepalive_timeout(self) -> None:
+        self.is_open = False
+        super().keepalive_timeout()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
         super().connection_lost(exc)
         self._gone()
 
@@ -222,5 +232,5 @@ class LiveProtocol(WebSocketsSansIOProtocol):
             return
         self.conn.send_close(1012, "restart")
         self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
+        self.close_sent, self.is_open = True, False
         self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
