@@ -587,13 +587,36 @@ class Outbox(SQLModel, table=True):
 
 
 class Mail(SQLModel, table=True):
-    """A message to a person, as sent; the operator's outbox page shows it."""
+    """A message to a person, as sent; the operator's outbox and the person's own notices show it."""
 
     id: int = _id()
-    person_id: int = _to("person.id")
+    key: str  # of the notice: once for each person
+    person_id: int = _to("person.id", index=False)
     template: str
-    language: str
+    language: str  # zh | en | zh+en
     subject: str
     body: str
     created_at: datetime = _at()
-    sent_at: datetime | None = _at(nullable=True)
+    sent_at: datetime | None = _at(nullable=True, index=True)
+    read_at: datetime | None = _at(nullable=True)
+    __table_args__ = (
+        UniqueConstraint("key", "person_id"),
+        Index("ix_mail_person", "person_id", "read_at"),
+    )
+
+
+class ApiCall(SQLModel, table=True):
+    """A call of the JSON API under an `Idempotency-Key`, with its first answer."""
+
+    id: int = _id()
+    person_id: int = _to("person.id", index=False)
+    key: str
+    method: str
+    path: str
+    body_hash: str  # SHA-256 of query and body
+    status: int | None = None  # of the answer; None: it has not come yet, or never came
+    media_type: str = ""
+    answer: str = ""
+    created_at: datetime = _at()
+    expires_at: datetime | None = _at(nullable=True, index=True)  # None: it moves money, so it is kept for ever
+    __table_args__ = (UniqueConstraint("person_id", "key"),)

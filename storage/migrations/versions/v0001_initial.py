@@ -250,6 +250,26 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_posting_loan_account_id"), ["loan_account_id"], unique=False)
 
     op.create_table(
+        "apicall",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("method", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("path", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("body_hash", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("media_type", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("answer", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
+        sa.Column("expires_at", storage.database.Instant(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_apicall_person_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_apicall")),
+        sa.UniqueConstraint("person_id", "key", name=op.f("uq_apicall_person_id_key")),
+    )
+    with op.batch_alter_table("apicall", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_apicall_expires_at"), ["expires_at"], unique=False)
+
+    op.create_table(
         "apikey",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -270,6 +290,7 @@ def upgrade() -> None:
     op.create_table(
         "mail",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("key", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("person_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("template", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("language", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -277,11 +298,14 @@ def upgrade() -> None:
         sa.Column("body", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("created_at", storage.database.Instant(timezone=True), nullable=False),
         sa.Column("sent_at", storage.database.Instant(timezone=True), nullable=True),
+        sa.Column("read_at", storage.database.Instant(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["person_id"], ["person.id"], name=op.f("fk_mail_person_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mail")),
+        sa.UniqueConstraint("key", "person_id", name=op.f("uq_mail_key_person_id")),
     )
     with op.batch_alter_table("mail", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_mail_person_id"), ["person_id"], unique=False)
+        batch_op.create_index("ix_mail_person", ["person_id", "read_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_mail_sent_at"), ["sent_at"], unique=False)
 
     op.create_table(
         "picture",
@@ -791,13 +815,18 @@ def downgrade() -> None:
 
     op.drop_table("picture")
     with op.batch_alter_table("mail", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_mail_person_id"))
+        batch_op.drop_index(batch_op.f("ix_mail_sent_at"))
+        batch_op.drop_index("ix_mail_person")
 
     op.drop_table("mail")
     with op.batch_alter_table("apikey", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_apikey_person_id"))
 
     op.drop_table("apikey")
+    with op.batch_alter_table("apicall", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_apicall_expires_at"))
+
+    op.drop_table("apicall")
     with op.batch_alter_table("posting", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_posting_loan_account_id"))
         batch_op.drop_index(batch_op.f("ix_posting_ledger_entry_id"))
