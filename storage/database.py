@@ -16,6 +16,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, DateTime, Dialect, Engine, TypeDecorator, create_engine, event
 from sqlmodel import Session
 
@@ -80,10 +82,20 @@ class Database:
 
     def upgrade(self) -> None:
         """Bring the tables to the newest migration (`storage/migrations`)."""
+        command.upgrade(self.migrations(), "head")
+
+    def is_upgraded(self) -> bool:
+        """Whether the tables are those of this version: not older, and not newer."""
+        with self._reader.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        return found == ScriptDirectory.from_config(self.migrations()).get_current_head()
+
+    def migrations(self) -> Config:
+        """Alembic's configuration for this database."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["engine"] = self.engine
-        command.upgrade(config, "head")
+        return config
 
     def close(self) -> None:
         """Let the connections and threads go."""
@@ -92,11 +104,17 @@ class Database:
 
 
 def _postgresql_engine(url: str) -> Engine:
-    return create_engine(url, pool_size=THREADS + 2, max_overflow=4, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True)
+    # hide_parameters: what people typed does not get into an error's text, and so not into the log.
+    return create_engine(
+        url, pool_size=THREADS + 2, max_overflow=4, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True,
+        hide_parameters=True,
+    )  # fmt: skip
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=THREADS + 2, max_overflow=4, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        url, pool_size=THREADS + 2, max_overflow=4, connect_args={"check_same_thread": False}, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def configure(dbapi: Any, _record: object) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, update
+import sqlalchemy
+from sqlalchemy import CursorResult, and_, func, update
 from sqlmodel import Session, col, select
 
 from storage.tables import Outbox
@@ -37,6 +38,24 @@ def due(session: Session, *, at: datetime, limit: int, but: Collection[str] = ()
         .limit(limit)
     )
     return list(session.exec(waiting))
+
+
+def figures(session: Session, *, at: datetime) -> list[tuple[str, float]]:
+    """Return what an operator watches: how many rows are `due`, `claimed`, `given_up`, and `oldest_seconds`."""
+    due_at, attempts = col(Outbox.due_at), col(Outbox.attempts)
+    is_due = and_(due_at <= at, attempts < GIVE_UP_AFTER)
+    is_claimed = and_(due_at > at, col(Outbox.claimed_by).is_not(None))
+    counts = session.execute(
+        sqlalchemy.select(
+            func.count().filter(is_due),
+            func.count().filter(is_claimed),
+            func.count().filter(attempts >= GIVE_UP_AFTER),
+            func.min(due_at).filter(is_due),
+        ).where(col(Outbox.done_at).is_(None))
+    ).one()
+    due_count, claimed, given_up, oldest_at = counts
+    waited_s = (at - oldest_at).total_seconds() if oldest_at is not None else 0.0
+    return [("due", due_count), ("claimed", claimed), ("oldest_seconds", waited_s), ("given_up", given_up)]
 
 
 def claim(session: Session, outbox_id: int, *, by: str, at: datetime, hold: timedelta) -> Outbox | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -206,6 +207,7 @@ def worker(
     if beat:
         jobs.celery.Beat(scheduler="celery.beat.Scheduler", quiet=True).run()
     else:
+        threading.Thread(target=jobs.look_alone, name="look alone", daemon=True).start()
         jobs.celery.Worker(pool="threads", concurrency=THREADS, quiet=True).start()
 
 

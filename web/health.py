@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from storage import outbox
+from web.live import Gateway
+from web.render import utc_now
 from web.settings import Settings
 
 ANSWER_WITHIN_S = 3
@@ -63,8 +70,47 @@ async def _redis(settings: Settings) -> str:
 
 
 async def metrics(request: Request) -> Response:
-    """Counters and histograms for Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
+    """Counters and histograms for Prometheus: of this process, its gateway, and the outbox that all share."""
+    families = list(_live(request.app.state.gateway))
+    try:
+        waiting = await asyncio.wait_for(request.state.db.read_in_thread(outbox.figures, at=utc_now()), ANSWER_WITHIN_S)
+        families += [GaugeMetricFamily(f"clearlot_outbox_{name}", OUTBOX[name], value) for name, value in waiting]
+    except (SQLAlchemyError, TimeoutError):
+        pass  # without the database the rest is wanted all the more
+    shown = CollectorRegistry()
+    shown.register(_Families(families))
+    text = generate_latest() + generate_latest(shown)
+    return Response(text, media_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
+
+
+OUTBOX = {
+    "due": "Outbox rows that are due and not done",
+    "claimed": "Outbox rows that a process works on",
+    "oldest_seconds": "For how long the oldest due row has waited",
+    "given_up": "Outbox rows that failed too often: somebody must look",
+}
+
+
+def _live(gateway: Gateway) -> Iterator[Metric]:
+    bids = CounterMetricFamily("clearlot_bids", "Commands of bidders decided on this node", labels=["outcome"])
+    bids.add_metric(["accepted"], gateway.accepted)
+    bids.add_metric(["refused"], gateway.refused)
+    yield bids
+    turns = CounterMetricFamily("clearlot_turns", "Turns at the journal on this node", labels=["outcome"])
+    turns.add_metric(["committed"], gateway.turns)
+    turns.add_metric(["failed"], gateway.failed_turns)
+    yield turns
+    yield CounterMetricFamily("clearlot_turn_seconds", "Time in committed turns", gateway.turn_seconds)
+    for name, value in gateway.figures().items():
+        yield GaugeMetricFamily(f"clearlot_live_{name}", f"{name.capitalize()} on this node", value)
+
+
+class _Families(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self.families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self.families)
 
 
 routes: list[BaseRoute] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from typing import Any
 
@@ -18,6 +19,17 @@ def _mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+VALUES = re.compile(r"^(DETAIL|CONTEXT|LINE \d+|\[parameters|\[SQL):?.*$\n?", re.MULTILINE)
+
+
+def _without_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop the lines in which a database repeats what a person typed."""
+    for name, value in event.items():
+        if isinstance(value, str) and "\n" in value:
+            event[name] = VALUES.sub("", value)
+    return event
+
+
 def configure_logs(level: str) -> None:
     """Send our own lines and those of libraries to the error stream, from `level` up.
 
@@ -30,7 +42,7 @@ def configure_logs(level: str) -> None:
     ]
     structlog.configure(
         processors=[
-            *shared, _mask, structlog.processors.format_exc_info,
+            *shared, _mask, structlog.processors.format_exc_info, _without_values,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -41,7 +53,7 @@ def configure_logs(level: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processor=structlog.processors.JSONRenderer(ensure_ascii=False),
-            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            foreign_pre_chain=[*shared, structlog.processors.format_exc_info, _without_values],
         )
     )
     root = logging.getLogger()

@@ -44,10 +44,13 @@ HOLD = timedelta(seconds=10)  # a claim
 RENEW_S = 2.0
 BATCH = 50  # rows that one look hands out
 BEAT_S = 1.0
+OVERLOOKED_AFTER = timedelta(seconds=5)  # a row that is due for longer was lost with its message, or the broker is away
 THREADS = 4
 AT_ONCE = {"read_tape": 2}  # of one process: a heap of tapes does not keep a sale from being settled
 ABANDONED_AFTER = timedelta(days=1)  # no upload takes that long
 STOP_WITHIN_S = 10
+
+REDIS = {"socket_timeout": 5, "socket_connect_timeout": 2, "socket_keepalive": True}
 
 DONE = Counter("clearlot_tasks_total", "Tasks run", ["task", "outcome"])
 
@@ -164,6 +167,8 @@ class Jobs:
         self._worker: Any = None
         self._beat: Any = None
         self._threads: list[threading.Thread] = []
+        self._poked = threading.Event()
+        self._is_stopping = threading.Event()
 
     def _submit(self, auction_id: int, command: Any) -> Any:
         """Have a command decided by this node's sequencer, or by one of its own, and wait for its entry."""
@@ -175,6 +180,7 @@ class Jobs:
     async def start(self) -> None:
         """Start worker and beat inside this process; with Redis they are processes of their own."""
         self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._send_pokes, name="pokes", daemon=True).start()
         if self.is_embedded:
             if self.state.db.is_sqlite:  # nobody else has the file: what is claimed was left by a process that is gone
                 await self.state.db.in_thread(outbox.release_all, at=utc_now())
@@ -203,6 +209,8 @@ class Jobs:
 
     async def stop(self) -> None:
         """Let what runs come to its end; what does not is found again in the outbox."""
+        self._is_stopping.set()
+        self._poked.set()
         if self._worker is not None:
             await asyncio.to_thread(self._stop)
 
@@ -213,16 +221,37 @@ class Jobs:
         celery.worker.state.should_stop = 0
         until = time.monotonic() + STOP_WITHIN_S
         while self._threads[0].is_alive() and time.monotonic() < until:
-            self.poke()  # it looks at `should_stop` after a message, or after two seconds without one
+            self._send_look()  # it looks at `should_stop` after a message, or after two seconds without one
             self._threads[0].join(0.05)
         celery.worker.state.should_stop = None
 
     def poke(self) -> None:
-        """Look for due work now, not at the next beat; loss is harmless."""
+        """Look for due work now, not at the next beat; loss is harmless, and nobody waits for the broker."""
+        self._poked.set()
+
+    def _send_pokes(self) -> None:
+        while self._poked.wait() and not self._is_stopping.is_set():
+            self._poked.clear()
+            self._send_look()
+
+    def _send_look(self) -> None:
         try:
             self.celery.send_task("clearlot.look", ignore_result=True, retry=False)
-        except Exception as error:  # the broker is down: the beat finds the row
+        except Exception as error:  # the broker is down: the beat finds the row, or `look_alone`
             log.warning("no broker", error=type(error).__name__)
+
+    def look_alone(self) -> None:
+        """Do what nobody was told to do, for as long as this process runs: while the broker is away, sales are settled.
+
+        Tapes wait for the broker.
+        """
+        while True:
+            time.sleep(BEAT_S)
+            try:
+                for row in self.context.db.read(due_rows, but=list(AT_ONCE), at=utc_now() - OVERLOOKED_AFTER):
+                    run_row(self.context, *row)
+            except SQLAlchemyError as error:
+                log.warning("database", error=type(error).__name__)
 
 
 def make_celery(settings: Settings, context: TaskContext) -> Celery:
@@ -231,8 +260,9 @@ def make_celery(settings: Settings, context: TaskContext) -> Celery:
     app = Celery("clearlot", broker=broker, backend="cache+memory://", set_as_current=False)
     app.conf.update(
         task_ignore_result=True, worker_hijack_root_logger=False, worker_redirect_stdouts=False,
-        broker_connection_retry_on_startup=True, task_acks_late=True, worker_prefetch_multiplier=1,
-        timezone="UTC", broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else {},
+        broker_connection_retry_on_startup=True, broker_connection_max_retries=None, task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        timezone="UTC", broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else REDIS,
     )  # fmt: skip
 
     @app.task(name="clearlot.look", expires=5, shared=False)

@@ -19,6 +19,8 @@ def run() -> None:
             render_as_batch=connection.dialect.name == "sqlite",
         )
         with context.begin_transaction():
+            if connection.dialect.name == "postgresql":  # two that migrate at once: the second finds it done
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('clearlot migrate'))")
             context.run_migrations()
         connection.commit()
 
