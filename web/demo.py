@@ -213,8 +213,8 @@ def _fair(terms: LotTerms) -> int:
 
 
 def _thinks(random: Random, left_s: float) -> float:
-    """How long a bidder thinks: a part of what is left, between seconds and a minute and a half."""
-    return random.uniform(0.4, 1.6) * min(max(left_s / 14, 2.5), 60)
+    """How long a bidder thinks: a part of what is left, between a second and a quarter of an hour."""
+    return random.uniform(0.4, 1.6) * min(max(left_s / 16, 2.5), 600)
 
 
 def _seconds_left(closes_at: str) -> float:

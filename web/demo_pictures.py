@@ -216,10 +216,12 @@ def _side(random: Random, light: Light, body: str, paint: Colour) -> _Sheet:
     sheet.disc(600, 622, 480, (84, 86, 92), flat=0.06)
     outline = _smooth(profile.outline)
     sheet.area(outline, _dark(paint, light.shade), edge=_dark(paint, 0.5), width=3)
-    lower = [(x, y) for x, y in outline if y > 470]
-    sheet.area([*sorted(lower, key=lambda p: p[0]), (1040, 485), (160, 485)], _dark(paint, light.shade * 0.82))
+    # What lies below the shoulder is darker: the outline's own points, from rear to front, in their order.
+    lower = [(x, y) for x, y in outline if y > 485]
+    sheet.area(sorted(lower, key=lambda p: (p[0], p[1])), _dark(paint, light.shade * 0.82))
     shine = mix(paint, (255, 255, 255), 0.45)
-    sheet.line([(200, 452), (420, 432), (860, 432), (1010, 446)], shine, 4)
+    tail = profile.outline[-3][0]
+    sheet.line([(200, 452), (420, 432), (860, 432), (tail - 30, 446)], shine, 4)
     for window in profile.windows:
         sheet.area(window, _GLASS)
         left, right = min(x for x, _ in window), max(x for x, _ in window)
