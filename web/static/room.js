@@ -112,8 +112,8 @@
   // --- messages -------------------------------------------------------------------------------
   const on = {
     pong,
-    watching(message) { if (!room) card(message.standing); },
-    standing(message) { if (!room) card(message); },
+    watching(message) { if (!room) card(message.standing, false); },
+    standing(message) { if (!room) card(message, true); },
     part(message) { swapParts(message.html); },
     entries(message) { for (const entry of message.entries) addEntry(entry); },
     ack(message) { waiting.get(message.id)?.(message); },
@@ -133,7 +133,7 @@
   }
 
   // --- lists of lots ----------------------------------------------------------------------------
-  function card(standing) {
+  function card(standing, isNew) {
     const place = $(`card-${standing.auction}`);
     if (!place) return;
     const set = (name, text) => { const field = place.querySelector(`[data-field=${name}]`); if (field && field.textContent !== text) { field.textContent = text; tint(field); } };
@@ -141,6 +141,7 @@
     set("bids", group(String(standing.bids)));
     const clock = place.querySelector("[data-field=clock] time");
     if (clock) { clock.dataset.closesAt = standing.closes_at; clock.dataset.phase = standing.phase; }
+    if (!isNew) return;
     place.classList.add("moved");
     setTimeout(() => place.classList.remove("moved"), 1500);
     const note = $("moved");
@@ -215,7 +216,7 @@
     if (opened && $("auto")) $("auto").open = true;
     window.htmx?.process?.(part);
     const target = part.querySelector("[data-answer]");
-    if (all && target) { target.focus({ preventScroll: innerWidth < 960 }); if (target.matches("[data-alert]")) clearlot.alert(target.textContent.replace(/\s+/g, " ").trim()); }
+    if (all && target) { target.focus({ preventScroll: true }); part.querySelector("#confirm .confirm-buttons, .answer")?.scrollIntoView({ block: "nearest" }); if (target.matches("[data-alert]")) clearlot.alert(target.textContent.replace(/\s+/g, " ").trim()); }
     bottomBar();
   }
   function bottomBar() {
