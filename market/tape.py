@@ -350,7 +350,7 @@ class Checker:
         nothing = pl.lit(None, pl.Int64)
         extra: list[tuple[str, str, str, pl.Expr, str]] = []
         if rule == "days_past_due":
-            first = [self._amount("principal"), self._amount("interest_due"), self._amount("fees_due")]
+            first = [pl.col("v_principal"), self._amount("interest_due"), self._amount("fees_due")]
             owed = pl.col("principal_minor") + pl.col("interest_minor") + pl.col("fees_minor")
             legal = pl.col("v_legal_balance").fill_null(owed) if "legal_balance" in self.has else owed
             is_nothing = pl.col("balance_minor") == 0
@@ -425,7 +425,13 @@ class Checker:
         return next((column.source, place) for column, place in self.columns if column.field == field)
 
     def _amount(self, field: str) -> pl.Expr:
-        return pl.col(f"v_{field}").fill_null(0) if field in self.has else pl.lit(0, pl.Int64)
+        """An amount that is nothing where the cell is empty, and unknown where it is wrong."""
+        zero = pl.lit(0, pl.Int64)
+        return (
+            pl.when(pl.col(f"r_{field}").is_null()).then(zero).otherwise(pl.col(f"v_{field}"))
+            if field in self.has
+            else zero
+        )
 
     def _standing(self, what: str, kind: type[pl.DataType]) -> pl.Expr:
         words = list(self.mapping.statuses)

@@ -1,8 +1,8 @@
 """The figure of the tape: a CSV of 30 columns to kept accounts, beside the database's own bulk copy of the same text.
 
-Every round runs the limit first, into a table without an index on a database of its own: the \\copy of psql into 30 columns
-of the types that the tape has, or the import of the shell of sqlite. Then ours, in a process of its own, which says how
-much memory it took at most: file to object store, every check, every row an account with its indexes, `kept`.
+Every round runs the limit first, into a table without an index on a database of its own: the \\copy of psql into 30
+columns of the types that the tape has, or the import of the shell of sqlite. Then ours, in a process of its own, which
+says how much memory it took at most: file to object store, every check, every row an account with its indexes, `kept`.
 """
 
 from __future__ import annotations

@@ -84,6 +84,8 @@ def test_a_faulty_tape_shows_every_fault_and_is_taken_only_by_order(site: Site) 
     address = send(ann, bad)
     page = ann.get(address).text
     assert "Not kept: 2 faults in 2 of 4 rows." in page
+    report = ann.api("GET", address).json()
+    assert (report["all"]["rows"], report["kept"]["rows"]) == (3, 2)  # a row whose amount is wrong has no balance
     faults = ann.api("GET", f"{address}/faults").json()
     assert [(one["row"], one["column"], one["found"], one["code"]) for one in faults["faults"]] == [
         (2, "loan_id", "L1", "repeated"), (4, "principal", "=4e2", "amount_format"),
