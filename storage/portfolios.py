@@ -22,6 +22,7 @@ from sqlmodel import Session, col, select
 from market import mappings
 from market.accounts import Status
 from market.errors import BadInput, Conflict, Fault, NotFound
+from market.inputs import has_hidden
 from market.mappings import TapeMapping
 from market.portfolios import CONTENT, Selection, assemble
 from market.sheets import Table, open_table
@@ -48,6 +49,7 @@ FAULTS_FILE_BYTES = 512 * 1024**2
 HOLD = timedelta(seconds=60)  # a reader without a claim (the command line) lives, or another one may begin
 WAITING = ("received", "reading", "needs_mapping", "kept")  # a file that is in one of these is not taken twice
 MOST_REASON_CHARACTERS = 500
+NOTHING_HIDDEN = "no control, direction or zero-width characters"
 LEAST_REASON_CHARACTERS = 10
 MOST_SAVED = 50  # mappings of one creditor that are looked at
 
@@ -68,11 +70,13 @@ def receive_tape(
     cutoff_on: date,
     currency: str,
     mapping: str = "",
+    is_read_here: bool = False,
     at: datetime,
 ) -> int:
     """Note a file that is in the object store, and leave the reading of it for a task; return the tape's id.
 
-    `mapping`: a format known by name, `saved:<id>`, or "" to recognise it by its header.
+    `mapping`: a format known by name, `saved:<id>`, or "" to recognise it by its header. `is_read_here`: the caller reads
+    it at once, so the task waits until that reader would have been heard of.
 
     Raises: Conflict `tape_repeated`, when the creditor has given the same file already and it was not refused.
     """
@@ -89,7 +93,7 @@ def receive_tape(
     )  # fmt: skip
     session.add(tape)
     session.flush()
-    _read_again(session, tape, at)
+    _read_again(session, tape, at + HOLD if is_read_here else at)
     _note(session, "tape_received", "tape", tape.id, person_id, at, filename=filename, digest=digest)
     return tape.id
 
@@ -104,10 +108,12 @@ def take_without_faulty_rows(
     tape = _own(session, creditor_id, tape_id)
     if tape.status != "faulty" or not tape.report.get("kept", {}).get("rows"):
         raise Conflict("tape_status", status=tape.status)
-    reason = reason.strip()
+    reason = reason.strip().replace("\r\n", "\n")
     if not LEAST_REASON_CHARACTERS <= len(reason) <= MOST_REASON_CHARACTERS:
         expected = f"{LEAST_REASON_CHARACTERS} to {MOST_REASON_CHARACTERS} characters"
         raise BadInput([Fault("reason", "reason", str(len(reason)), expected)])
+    if has_hidden(reason, allowed="\n"):
+        raise BadInput([Fault("hidden_character", "reason", ascii(reason)[:80], NOTHING_HIDDEN)])
     facts = {"reason": reason, "before": tape.report["all"], "after": tape.report["kept"], "faults": tape.faults}
     tape.decision = {"person": person_id, "at": at.isoformat(), "reason": reason}
     _note(session, "tape_without_faulty_rows", "tape", tape.id, person_id, at, **facts)
@@ -585,6 +591,8 @@ def make_portfolio(
     name = name.strip()
     if not 3 <= len(name) <= 120:
         faults.append(Fault("name", "name", name[:80], "3 to 120 characters"))
+    elif has_hidden(name):
+        faults.append(Fault("hidden_character", "name", ascii(name)[:80], NOTHING_HIDDEN))
     content = [getattr(LoanAccount, field) for field in CONTENT]
     rows = session.execute(
         select(LoanAccount.id, LoanAccount.currency, LoanAccount.cutoff_on, LoanAccount.status, *content)  # type: ignore[call-overload]

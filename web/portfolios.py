@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 
 from market.accounts import BUCKETS, Status
 from market.errors import BadInput, Fault, MarketError, NotFound
-from market.inputs import Reader
+from market.inputs import Reader, text_of
 from market.mappings import DATE_FORMATS, FIELDS, MOST_DPD, known
 from market.money import DECIMALS, amount_text
 from market.portfolios import DIMENSIONS, OTHER, SIZES, Selection
@@ -263,7 +263,7 @@ async def progress(request: Request) -> Response:
 @requires("asset_manager")
 async def order(request: Request) -> Response:
     """Order that a faulty tape be taken without its faulty rows."""
-    reason = str((await request.form()).get("reason", ""))
+    reason = text_of(await request.form(), "reason")
     db: Database = request.state.db
     visitor: Visitor = request.user
     try:
@@ -546,7 +546,7 @@ async def index(request: Request) -> Response:
 @requires("asset_manager")
 async def create(request: Request) -> Response:
     """Make a portfolio of the accounts that the address selects."""
-    name = str((await request.form()).get("name", ""))
+    name = text_of(await request.form(), "name")
     visitor: Visitor = request.user
     db: Database = request.state.db
     selection, faults = _selection(request.query_params.multi_items(), [])
@@ -904,7 +904,7 @@ def import_tape(
         kept = objects.put(file, limit_bytes=UPLOAD_BYTES)
     tape_id = db.in_transaction(
         portfolios.receive_tape, creditor_id, person_id, filename=_filename(path.name), digest=kept.digest,
-        size=kept.size_bytes, cutoff_on=cutoff_on, currency=currency, mapping=mapping, at=utc_now(),
+        size=kept.size_bytes, cutoff_on=cutoff_on, currency=currency, mapping=mapping, is_read_here=True, at=utc_now(),
     )  # fmt: skip
     portfolios.read_tape(db, objects, tape_id, now=utc_now, told=told)
     return db.read(portfolios.tape, creditor_id, tape_id)
