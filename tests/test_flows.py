@@ -29,13 +29,13 @@ from market.parties import Registration
 from storage import lots, parties, reconciliation, settlement
 from storage.database import Database
 from storage.ledger import unbalanced
-from storage.tables import LedgerAccount, LoanAccount, Payout, Posting, SaleAccount
+from storage.tables import LedgerAccount, LoanAccount, Payout, Posting, SaleAccount, StatementFile
 from tests.bank import IBAN, Bank, Paid
 from tests.conftest import ROOT
 from web.client import ApiError, Client
 from web.security import hash_token, new_key, new_token
 
-PATIENCE_S = 25.0
+PATIENCE_S, START_S = 30.0, 90.0  # on a machine that does a lot beside; on a quiet one all this takes a second or two
 SECRET = "5e0c1f7a9b3d42688cf1a7d2e6904b31" * 2
 SIGNING_KEY = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="  # RFC 8032, 7.1, test 1
 LATE = {"bucket": ["16-30", "31-120"], "status": ["overdue"]}
@@ -88,11 +88,14 @@ class Somebody:
             answer = await http.post("/statements", files={"file": (name, data)}, headers=headers)
             assert answer.status_code == 303, answer.text
 
-            async def kept() -> bool:
-                page = await http.get(answer.headers["location"])
-                return page.status_code == 200 and "received" not in page.text.lower().split("<main", 1)[-1][:400]
+            file_id = int(answer.headers["location"].rsplit("/", 1)[1])
 
-            await until(kept, f"{name} is read")
+            async def read() -> StatementFile | None:
+                file = self.house.db.read(lambda session: session.get_one(StatementFile, file_id))
+                return None if file.status == "received" else file
+
+            file = await until(read, f"{name} is read")
+            assert file.status == "kept", file.faults
 
 
 class House:
@@ -122,7 +125,7 @@ class House:
             async def ready() -> bool:
                 return bool((await http.get("/readyz")).status_code == 200)
 
-            await until(ready, "the server is ready", 40)
+            await until(ready, "the server is ready", START_S)
 
     def _start(self) -> None:
         with self.log.open("ab") as log:
@@ -307,7 +310,7 @@ class Trade:
 
 
 async def test_from_the_tape_to_accounts_closed_out(house: House, shared_data: Path) -> None:
-    """One lot from the creditor's file to the last cent; the server is killed twice on the way."""
+    """One lot from the creditor's file to the last cent; the server is killed before the balance comes."""
     trade = Trade(house)
     one, two, three = trade.investors
 
@@ -341,11 +344,6 @@ async def test_from_the_tape_to_accounts_closed_out(house: House, shared_data: P
         beyond = await three.client.bid(auction, "700000.00")
         assert beyond.code == "above_limit"
 
-        # Killed in the middle: what was accepted is there, the same id gets the first answer.
-        house.is_killed()
-        await house.opens()
-        again = await one.client.bid(auction, "300000.00", id=first.id)
-        assert (again.sequence, again.hash) == (first.sequence, first.hash)
         last = await three.client.bid(auction, "400000.00")
         assert last.is_accepted
         assert (watch.sequence or 0) <= last.sequence
@@ -361,7 +359,7 @@ async def test_from_the_tape_to_accounts_closed_out(house: House, shared_data: P
     assert sorted(refund.amount_minor for refund in refunds) == [3_000_000, 3_000_000]
     trade.books_agree()
 
-    # Statement: the balance comes in and the refunds go out, while the server is killed once more.
+    # Statement: the balance comes in and the refunds go out, and the server was killed before.
     house.is_killed()
     await house.opens()
     due = sale["payment"]
@@ -416,7 +414,6 @@ async def test_a_buyer_who_does_not_pay(house: House, shared_data: Path) -> None
     assert (await one.client.bid(auction, "350000.00")).is_accepted
     assert (await two.client.bid(auction, "340000.00")).is_accepted
 
-    # Nobody is there at the closing instant; the server that comes back closes it, or extends it by its rule.
     await trade.closes(lot, 60)
     sale = await trade.sale_of(lot, "awaiting_balance")
     house.db.in_transaction(
@@ -450,6 +447,8 @@ async def test_a_late_bid_moves_the_end(house: House, shared_data: Path) -> None
     assert instant(ends["closes_at"]) - instant(first.at) == timedelta(seconds=60)
     house.is_killed()
     await house.opens()
+    again = await one.client.bid(auction, "300000.00", maximum="350000.00", id=first.id)
+    assert (again.sequence, again.hash) == (first.sequence, first.hash)  # what was accepted is there, once
     second = await two.client.bid(auction, "305000.00")
     assert second.is_accepted
     assert second.leading is False  # the first one's maximum answers at once
