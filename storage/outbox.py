@@ -58,6 +58,33 @@ def figures(session: Session, *, at: datetime) -> list[tuple[str, float]]:
     return [("due", due_count), ("claimed", claimed), ("oldest_seconds", waited_s), ("given_up", given_up)]
 
 
+def unfinished(
+    session: Session, *, failing: bool = False, after: int = 0, limit: int = 50
+) -> tuple[list[Outbox], int, int]:
+    """Return work that is not done, the oldest first (from above `after`); how many there are, and how many failed.
+
+    `failing`: only what has failed at least once.
+    """
+    waits = col(Outbox.done_at).is_(None)
+    has_failed = col(Outbox.error) != ""
+    query = select(Outbox).where(waits, Outbox.id > after).order_by(col(Outbox.id)).limit(limit)
+    if failing:
+        query = query.where(has_failed)
+    counts = sqlalchemy.select(func.count(), func.count().filter(has_failed)).select_from(Outbox).where(waits)
+    total, failed_count = session.execute(counts).one()
+    return list(session.exec(query)), total, failed_count
+
+
+def try_again(session: Session, outbox_id: int, *, at: datetime) -> bool:
+    """Make failed work due now, also when it was given up; return False when it is done or somebody is at it."""
+    row = _claimed(session, outbox_id, None)
+    if row is None:
+        return False
+    row.due_at, row.attempts = at, min(row.attempts, GIVE_UP_AFTER - 1)
+    session.add(row)
+    return True
+
+
 def claim(session: Session, outbox_id: int, *, by: str, at: datetime, hold: timedelta) -> Outbox | None:
     """Take one row for `hold`, as the process `by`; None, when another one has it or it is done."""
     row = session.exec(

@@ -1,0 +1,164 @@
+"""Notices to people: put with what causes them, written once for each person, sent, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
+from market.errors import NotFound
+from storage import outbox
+from storage.tables import Auction, Lot, Mail, Outbox, Party, Person, Watch
+
+REMIND_BEFORE = timedelta(hours=1)  # the end of an auction
+
+
+# --- putting ----------------------------------------------------------------------------------------
+
+
+def put(
+    session: Session, kind: str, key: object, facts: Mapping[str, Any], *,
+    party_id: int | None = None, person_id: int | None = None, at: datetime,
+) -> None:  # fmt: skip
+    """Leave a notice to a person, or to everybody who acts for a party, in the transaction of its cause.
+
+    Args:
+        kind: a template in web/templates/notices/.
+        key: with `kind`, what there is one notice of: asked again, the first one stands.
+        facts: what the template says: text, ints, instants (`_at`); money in minor units beside `currency`.
+    """
+    kept = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in facts.items()}
+    whole = f"{kind}:{key}"
+    arguments = {"key": whole, "kind": kind, "facts": kept, "party_id": party_id, "person_id": person_id}
+    outbox.put(session, "send_mail", f"mail:{whole}", arguments, at=at)
+
+
+def lot_facts(lot: Lot) -> dict[str, Any]:
+    """What every notice about a lot says of it."""
+    return {
+        "lot_id": lot.id, "lot": lot.reference, "title_en": lot.title_en, "title_zh": lot.title_zh,
+        "currency": lot.currency,
+    }  # fmt: skip
+
+
+def remind_watchers(session: Session, *, at: datetime) -> int:
+    """Put a reminder for everybody who watches a lot that closes within REMIND_BEFORE; return how many are new."""
+    rows = session.exec(
+        select(Watch.person_id, Auction, Lot)
+        .join(Auction, col(Auction.lot_id) == Watch.lot_id)
+        .join(Lot, col(Lot.id) == Watch.lot_id)
+        .where(Auction.phase == "open", Auction.closes_at > at, Auction.closes_at <= at + REMIND_BEFORE)
+        .order_by(col(Auction.closes_at), col(Watch.person_id))
+    ).all()
+    keys = {f"mail:reminder:{auction.id}:{person_id}" for person_id, auction, _ in rows}
+    put_before = set(session.exec(select(Outbox.key).where(col(Outbox.key).in_(keys)))) if keys else set()
+    for person_id, auction, lot in rows:
+        if f"mail:reminder:{auction.id}:{person_id}" not in put_before:
+            facts = lot_facts(lot) | {"closes_at": auction.closes_at}
+            put(session, "reminder", f"{auction.id}:{person_id}", facts, person_id=person_id, at=at)
+    return len(keys) - len(put_before)
+
+
+# --- writing and sending ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who gets a notice."""
+
+    person_id: int
+    name: str
+    email: str
+    language: str  # zh | en | "": not said
+    country: str  # of the party
+
+
+def readers(session: Session, *, party_id: int | None, person_id: int | None) -> list[Reader]:
+    """Return whom a notice goes to: one person, or all who act for a party; nobody who is locked."""
+    of = Person.id == person_id if person_id is not None else Person.party_id == party_id
+    rows = session.exec(
+        select(Person, Party)
+        .join(Party, col(Party.id) == Person.party_id)
+        .where(of, col(Person.locked).is_(False))
+        .order_by(col(Person.id))
+    ).all()
+    return [Reader(one.id, one.name, one.email, one.language, party.country) for one, party in rows]
+
+
+def keep(session: Session, mails: Collection[Mail]) -> list[Mail]:
+    """Keep what was written, once for each person; return those of them that are not sent yet."""
+    unsent = []
+    for mail in mails:
+        there = session.exec(select(Mail).where(Mail.key == mail.key, Mail.person_id == mail.person_id)).first()
+        if there is None:
+            session.add(mail)
+        if (there or mail).sent_at is None:
+            unsent.append(there or mail)
+    session.flush()
+    return unsent
+
+
+def sent(session: Session, mail_id: int, *, at: datetime) -> None:
+    """Note that a mail was handed on."""
+    session.execute(update(Mail).where(col(Mail.id) == mail_id, col(Mail.sent_at).is_(None)).values(sent_at=at))
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+
+def of_person(session: Session, person_id: int, *, after: int = 0, limit: int = 20) -> tuple[list[Mail], int, int]:
+    """Return a person's notices, newest first (from below `after`), how many in all, and how many unread."""
+    mine = Mail.person_id == person_id
+    query = select(Mail).where(mine).order_by(col(Mail.id).desc()).limit(limit)
+    if after:
+        query = query.where(Mail.id < after)
+    total = session.exec(select(func.count()).select_from(Mail).where(mine)).one()
+    return list(session.exec(query)), total, unread(session, person_id)
+
+
+def unread(session: Session, person_id: int) -> int:
+    """Return how many notices a person has not marked as read."""
+    return session.exec(
+        select(func.count()).select_from(Mail).where(Mail.person_id == person_id, col(Mail.read_at).is_(None))
+    ).one()
+
+
+def mark_read(session: Session, person_id: int, *, upto: int, at: datetime) -> None:
+    """Mark a person's notices as read, up to the newest one that was shown."""
+    session.execute(
+        update(Mail)
+        .where(col(Mail.person_id) == person_id, col(Mail.id) <= upto, col(Mail.read_at).is_(None))
+        .values(read_at=at)
+    )
+
+
+def outbox_mails(
+    session: Session, *, unsent: bool = False, after: int = 0, limit: int = 50
+) -> tuple[list[tuple[Mail, Person]], int]:
+    """Return mails as sent with their readers, newest first, and how many there are in all."""
+    where = [col(Mail.sent_at).is_(None)] if unsent else []
+    query = (
+        select(Mail, Person)
+        .join(Person, col(Person.id) == Mail.person_id)
+        .where(*where)
+        .order_by(col(Mail.id).desc())
+        .limit(limit)
+    )
+    if after:
+        query = query.where(Mail.id < after)
+    total = session.exec(select(func.count()).select_from(Mail).where(*where)).one()
+    return [(mail, person) for mail, person in session.exec(query)], total
+
+
+def mail_to(session: Session, mail_id: int) -> tuple[Mail, Person]:
+    """Return one mail and its reader. Raises: NotFound."""
+    row = session.exec(
+        select(Mail, Person).join(Person, col(Person.id) == Mail.person_id).where(Mail.id == mail_id)
+    ).first()
+    if row is None:
+        raise NotFound("mail", id=mail_id)
+    return row[0], row[1]
