@@ -75,14 +75,14 @@ def receive_tape(
 ) -> int:
     """Note a file that is in the object store, and leave the reading of it for a task; return the tape's id.
 
-    `mapping`: a format known by name, `saved:<id>`, or "" to recognise it by its header. `is_read_here`: the caller reads
-    it at once, so the task waits until that reader would have been heard of.
+    `mapping`: a format known by name, `saved:<id>`, or "" to recognise it by its header. `is_read_here`: the caller
+    reads it at once, so the task waits until that reader would have been heard of.
 
     Raises: Conflict `tape_repeated`, when the creditor has given the same file already and it was not refused.
     """
     same = select(Tape.id).where(Tape.creditor_id == creditor_id, Tape.digest == digest, col(Tape.status).in_(WAITING))
     if (first := session.exec(same).first()) is not None:
-        raise Conflict("tape_repeated", tape=first)
+        raise Conflict("tape_repeated", found=first)
     if mapping.startswith("saved:"):
         _saved(session, creditor_id, mapping)
     elif mapping:
@@ -359,6 +359,7 @@ def _refuse(session: Session, job: _Job, faults: Sequence[Fault], *, at: datetim
     tape.decision = None
     _keep_shown(session, tape, faults[:SHOWN_FAULTS])
     _note(session, "tape_refused", "tape", tape.id, None, at, code=faults[0].code)
+    _tell(session, tape, job, "tape_faulty", at=at)
 
 
 def _keep_shown(session: Session, tape: Tape, faults: Sequence[Fault]) -> None:
@@ -433,7 +434,17 @@ def _finish(
     _keep_shown(session, tape, shown)
     sums = {"rows": checker.kept.rows, "balance_minor": checker.kept.balance_minor, "faults": checker.fault_count}
     _note(session, f"tape_{tape.status}", "tape", tape.id, None, at, **sums)
+    _tell(session, tape, job, f"tape_{tape.status}", at=at)
     return tape.status
+
+
+def _tell(session: Session, tape: Tape, job: _Job, kind: str, *, at: datetime) -> None:
+    """Tell who uploaded the tape what became of it; counts only, nothing of a debtor."""
+    facts = {
+        "tape_id": tape.id, "file": tape.filename, "rows": tape.rows, "faults": tape.faults,
+        "faulty_rows": tape.faulty_rows,
+    }  # fmt: skip
+    notices.put(session, kind, f"{tape.id}:{job.attempt}", facts, person_id=tape.created_by, at=at)
 
 
 def _own(session: Session, creditor_id: int, tape_id: int) -> Tape:

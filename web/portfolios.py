@@ -164,7 +164,7 @@ async def upload(request: Request) -> Response:
         except MarketError as refused:
             if refused.code != "tape_repeated":
                 raise
-            fault = Fault("tape_repeated", "file", str(refused.facts["tape"]), "another file")
+            fault = Fault("tape_repeated", "file", str(refused.facts["found"]), "another file")
             values = {name: value for name, value in form.items() if isinstance(value, str)}
             return await _tapes(request, values, [fault], 409)
     return redirect(request, f"/tapes/{tape_id}")
