@@ -113,6 +113,16 @@ def instant(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
 
+INSERTS = [  # one statement for each power of two, so that the driver keeps them prepared
+    (
+        rows,
+        "INSERT INTO entry (auction_id, sequence, at_ms, public, private, hash) VALUES "  # noqa: S608
+        + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows),
+    )
+    for rows in (128, 64, 32, 16, 8, 4, 2, 1)
+]
+
+
 class SqliteJournal:
     """Turns at a SQLite file: a thread with its own connection, so that the event loop never waits for the disk."""
 
@@ -180,10 +190,16 @@ class SqliteJournal:
         )
 
     def _append(self, connection: sqlite3.Connection, done: Sequence[Turned], new: Sequence[Entry]) -> None:
-        connection.executemany(
-            "INSERT INTO entry (auction_id, sequence, at_ms, public, private, hash) VALUES (?, ?, ?, ?, ?, ?)",
-            [(e.auction_id, e.sequence, e.at_ms, e.public, e.private, e.hash) for e in new],
-        )
+        # Many rows in one statement: `executemany` lets the interpreter's lock go for each row, and has to wait for the
+        # event loop each time to get it back.
+        at = 0
+        for rows, statement in INSERTS:
+            while len(new) - at >= rows:
+                columns: list[object] = []
+                for e in new[at : at + rows]:
+                    columns += (e.auction_id, e.sequence, e.at_ms, e.public, e.private, e.hash)
+                connection.execute(statement, columns)
+                at += rows
         connection.executemany(
             "UPDATE auction SET sequence = ?, phase = ?, due_at = ?, price_minor = ?, leader = ?, bids = ?,"
             " opens_at = ?, closes_at = ?, outcome = ?, hammer_minor = ? WHERE id = ?",

@@ -50,8 +50,8 @@ from web.live_messages import (
     Watch,
     encode,
     entry_text,
+    facts_text,
     instant,
-    outside,
     position_facts,
     read,
     standing_facts,
@@ -829,7 +829,7 @@ class Gateway:
         )
         if type(last) is Refused:
             bidder = "null" if last.bidder is None else last.bidder
-            facts = encode(outside(last.facts, room.currency)).decode() if last.facts else "{}"
+            facts = facts_text(last.facts, room.currency)
             return (
                 f'{head},"outcome":"refused","code":"{last.code}","facts":{facts},"bidder":{bidder},'
                 '"leading":null,"price":null}'

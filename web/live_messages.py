@@ -228,6 +228,19 @@ def outside(value: Any, currency: str) -> Any:
     return value
 
 
+def facts_text(facts: Mapping[str, int | str], currency: str) -> str:
+    """The facts of a refusal as JSON text: the same as `outside`, faster."""
+    texts = []
+    for name, value in facts.items():
+        if name.endswith("_minor") and type(value) is int:
+            texts.append(f'"{name[:-6]}":"{amount_text(value, currency)}"')
+        elif name.endswith("_at_ms") and type(value) is int:
+            texts.append(f'"{name[:-3]}":"{instant(value)}"')
+        else:
+            texts.append(encode({name: value}).decode()[1:-1])
+    return "{" + ",".join(texts) + "}"
+
+
 def entry_text(entry: Entry, currency: str) -> str:
     """One entry as `entries` carries it; JSON text."""
     events = []
