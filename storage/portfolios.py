@@ -36,7 +36,7 @@ from market.tape import (
     fault_lines,
     mapping_for,
 )
-from storage import outbox
+from storage import notices, outbox
 from storage.database import Database
 from storage.objects import Objects
 from storage.tables import AuditTrail, LoanAccount, Outbox, Portfolio, PortfolioAccount, Tape, TapeFault
