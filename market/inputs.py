@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from market.errors import BadInput, Fault
@@ -24,6 +25,17 @@ _INSTANT = re.compile(
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?", re.ASCII)
 # Control, direction and zero-width characters make two texts look the same that are not (bad input 6).
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def has_hidden(text: str, allowed: str = "") -> bool:
+    """Whether a text has control, direction or zero-width characters other than those in `allowed`."""
+    return any(unicodedata.category(c) in _HIDDEN and c not in allowed for c in text)
+
+
+def text_of(values: Mapping[str, Any], name: str) -> str:
+    """The text of one member as it was typed; "" when there is none, or a file where text belongs."""
+    value = values.get(name)
+    return value if isinstance(value, str) else ""
 
 
 class Reader:
@@ -50,6 +62,9 @@ class Reader:
         if not isinstance(value, str):
             self.fault("type", field, type(value).__name__, "text")
             return ""
+        if "\0" in value:  # PostgreSQL keeps none
+            self.fault("hidden_character", field, ascii(value), "no control, direction or zero-width characters")
+            return ""
         return value.strip()
 
     def line(self, field: str, *, most: int, least: int = 1) -> str:
@@ -66,7 +81,7 @@ class Reader:
             self.fault("missing", field, "", f"1 to {most} characters")
         elif not least <= len(text) <= most:
             self.fault("length", field, len(text), f"{least} to {most} characters")
-        elif any(unicodedata.category(c) in _HIDDEN and c not in allowed for c in text):
+        elif has_hidden(text, allowed):
             self.fault("hidden_character", field, ascii(text), "no control, direction or zero-width characters")
         else:
             return text
