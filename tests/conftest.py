@@ -171,6 +171,11 @@ class S3:
 @pytest.fixture
 def s3() -> S3:
     """A real S3 server with a new bucket."""
+    return new_bucket()
+
+
+def new_bucket() -> S3:
+    """The same, for fixtures that live longer than a test."""
     from minio import Minio
 
     try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
@@ -273,13 +274,17 @@ class Watch:
 class Client:
     """One socket and one HTTP client, for one person."""
 
-    def __init__(self, base_url: str, *, key: str = "", cookie: str = "") -> None:
-        """`key`: an API key. `cookie`: a session cookie instead, `name=value`, as a browser has it."""
+    def __init__(self, base_url: str, *, key: str = "", cookie: str = "", tls: ssl.SSLContext | None = None) -> None:
+        """`key`: an API key. `cookie`: a session cookie instead, `name=value`, as a browser has it.
+
+        `tls`: whom to trust, where the marketplace's certificate is one of its own making.
+        """
         self.base_url = base_url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {"Cookie": cookie, "Origin": self.base_url}
         parts = urlsplit(self.base_url)
         self._socket_url = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}/live"
-        self.http = httpx2.AsyncClient(base_url=self.base_url, headers=self._headers, timeout=30)
+        self.http = httpx2.AsyncClient(base_url=self.base_url, headers=self._headers, timeout=30, verify=tls or True)
+        self._tls = tls
         self.private: asyncio.Queue[Outbid | Leading | Limit] = asyncio.Queue()
         self.hello: Hello | None = None
         self.connections = 0  # how often we were let in
@@ -416,6 +421,7 @@ class Client:
                     max_size=LARGEST_MESSAGE,
                     open_timeout=OPEN_S,
                     user_agent_header="clearlot-client",
+                    ssl=self._tls,
                 ) as socket:
                     pause_s = FIRST_PAUSE_S
                     await self._serve(socket)

@@ -29,7 +29,8 @@ def test_metrics_have_bids_turns_sockets_and_the_outbox(site: Site) -> None:
     found = figures(answer.text)
     for name in ('bids_total{outcome="accepted"}', 'bids_total{outcome="refused"}', 'turns_total{outcome="committed"}',
                  'turns_total{outcome="failed"}', "turn_seconds_total", "live_sockets", "live_rooms", "live_watchers",
-                 "live_behind", "outbox_due", "outbox_claimed", "outbox_oldest_seconds", "outbox_given_up"):  # fmt: skip
+                 "live_behind", "outbox_due", "outbox_claimed", "outbox_oldest_seconds",
+                 "outbox_given_up"):  # fmt: skip
         assert found[f"clearlot_{name}"] == 0, name
     assert any(name.startswith("clearlot_requests_total") for name in found)
 
