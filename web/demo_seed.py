@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from auctions.journal import Fold
 from auctions.messages import Admit, Close, Command, Withdraw
@@ -373,7 +373,7 @@ class _Past:
         reason = "The debtor has paid. 债务人已清偿债务。"
         operator = self.cast.operator.person_id
         self._take(auction_id, [(Withdraw(f"withdraw-{auction_id}", reason, by=operator), to_ms(at))])
-        self.db.in_transaction(lots.keep_withdrawn, auction_id, reason, person_id=operator, at=at)
+        self.db.in_transaction(settlement.settle, auction_id, at=at)
 
     # --- journal, bank, work ------------------------------------------------------------------------
 
@@ -403,13 +403,10 @@ class _Past:
 
     def _work_off(self, at: datetime) -> None:
         """Do the outbox's work as of `at`; mail and the like wait for the server."""
-        while rows := self.db.read(outbox.due, at=at, limit=50):
-            mine = [row for row in rows if row.task in _TASKS]
-            for row in mine:
+        while rows := self.db.read(_due, at=at):
+            for row in rows:
                 _TASKS[row.task](self, row, at)
                 self.db.in_transaction(outbox.done, row.id, at=at)
-            if len(mine) < len(rows):
-                return
 
     def _read_tape(self, row: Outbox, at: datetime) -> None:
         status = portfolios.read_tape(self.db, self.objects, row.arguments["tape_id"], now=lambda: at)
@@ -441,3 +438,9 @@ _TASKS: dict[str, Callable[[_Past, Outbox, datetime], None]] = {
     "settle": _Past._settle,
     "complete": _Past._complete,
 }
+
+
+def _due(session: Session, *, at: datetime) -> list[Outbox]:
+    """What the seed does itself of the work that is due, oldest first."""
+    waiting = select(Outbox).where(col(Outbox.done_at).is_(None), Outbox.due_at <= at, col(Outbox.task).in_(_TASKS))
+    return list(session.exec(waiting.order_by(col(Outbox.due_at), col(Outbox.id)).limit(50)))
