@@ -26,7 +26,7 @@ from sqlmodel import Session, col, select
 
 from auctions.bidding import Phase, Standing
 from auctions.journal import SALT_DIGITS, ZERO_HASH, Answer, Busy, Entry, Fold, read_entry
-from auctions.messages import Closed, Create, LimitSet
+from auctions.messages import Closed, Create, LimitSet, Withdrawn
 from auctions.sequencer import Turned, TurnFailed, Work
 from storage import tables
 from storage.database import BUSY_TIMEOUT_MS, Database
@@ -37,6 +37,7 @@ FROZEN_MS = 1_000  # the database lets a node go that stops in the middle of its
 CLOCK_OFF_MS = 500  # a node whose clock is off by more decides nothing (promises.md, Time)
 OUTAGE = timedelta(seconds=4)  # every node's heart beats each second
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ENDS = (Closed, Withdrawn)  # what leaves the work of settling behind
 SEPARATOR = "\x1e"  # JSON text cannot contain it
 
 
@@ -105,7 +106,7 @@ def _moved(done: Sequence[Turned], new: Sequence[Entry]) -> list[Turned]:
 
 def _after(new: Sequence[Entry]) -> list[Entry]:
     """The entries that leave more behind than themselves: an end, an admission."""
-    return [entry for entry in new if entry.events and any(type(e) in (Closed, LimitSet) for e in entry.events)]
+    return [entry for entry in new if entry.events and any(type(e) in (*ENDS, LimitSet) for e in entry.events)]
 
 
 def instant(ms: int) -> datetime:
@@ -215,7 +216,7 @@ class SqliteJournal:
         )  # fmt: skip
         for entry in _after(new):
             for event in entry.events:
-                if type(event) is Closed:
+                if type(event) in ENDS:
                     connection.execute(
                         "INSERT INTO outbox (key, task, arguments, due_at, attempts, error)"
                         " VALUES (?, 'settle', ?, ?, 0, '') ON CONFLICT DO NOTHING",
@@ -401,7 +402,7 @@ class PostgresqlJournal:
         )
         for entry in _after(new):
             for event in entry.events:
-                if type(event) is Closed:
+                if type(event) in ENDS:
                     await connection.execute(self.SETTLE, (*_settle(entry), entry.at_ms))
                 elif type(event) is LimitSet:
                     await connection.execute(ADMITTED, _admitted(entry, event))

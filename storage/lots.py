@@ -19,7 +19,7 @@ from auctions.rulesets import PACKAGED, Ruleset, Terms, packaged
 from market import lots as rules
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.lots import Check, LotDraft, LotTerms, Previous, Status, move
-from storage import outbox
+from storage import notices
 from storage.journal import entries_after, open_journal
 from storage.parties import note
 from storage.tables import (
@@ -130,6 +130,8 @@ def send_back(session: Session, lot_id: int, reason: str, *, person_id: int, at:
     lot.decided_by, lot.decided_at = person_id, at
     session.add(lot)
     note(session, person_id, "lot.send_back", "lot", lot_id, {"reason": reason}, at=at)
+    facts = notices.lot_facts(lot) | {"reason": reason}
+    notices.put(session, "lot_sent_back", f"{lot_id}:{at.isoformat()}", facts, party_id=lot.creditor_id, at=at)
 
 
 def approve(session: Session, lot_id: int, *, person_id: int, at: datetime) -> None:
@@ -230,29 +232,10 @@ def publish(session: Session, lot_id: int, content: Mapping[str, Any], *, person
     )
     open_journal(session, auction.id, Create(f"create-{auction.id}", of_auction, by=person_id), at=at)
     note(session, person_id, "lot.publish", "lot", lot.id, {"auction": auction.id, "hash": lot.frozen_hash}, at=at)
+    facts = notices.lot_facts(lot) | {"opens_at": terms.opens_at, "closes_at": terms.closes_at}
+    notices.put(session, "lot_published", auction.id, facts, party_id=lot.creditor_id, at=at)
     session.expire(auction)  # the journal wrote its copies behind the session's back
     return auction.id
-
-
-def keep_withdrawn(session: Session, auction_id: int, reason: str, *, person_id: int, at: datetime) -> None:
-    """After the journal took a lot off sale: its accounts are overdue again, and deposits go back. Again: a no-op."""
-    auction = session.get_one(Auction, auction_id)
-    lot = _locked(session, auction.lot_id)
-    if auction.phase != "withdrawn" or lot.status != Status.PUBLISHED:
-        return
-    lot.status, lot.decision = move(lot.status, Status.WITHDRAWN), reason
-    session.add(lot)
-    unlist_accounts(session, lot)
-    outbox.put(session, "settle", f"settle:{auction_id}", {"auction_id": auction_id}, at=at)
-    note(session, person_id, "lot.withdraw", "lot", lot.id, {"reason": reason}, at=at)
-
-
-def unlist_accounts(session: Session, lot: Lot) -> int:
-    """The accounts of a lot that was not sold are overdue again; return how many."""
-    changed = session.execute(
-        update(LoanAccount).where(_accounts_of(lot), col(LoanAccount.status) == "listed").values(status="overdue")
-    )
-    return int(changed.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
 
 
 def _list_accounts(session: Session, lot: Lot) -> None:

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +27,8 @@ from market.fees import Fees
 from market.reconciliation import IN, OUT, REFERENCE_SPACE, make_reference
 from market.settlement import Parties, Plan, Status
 from storage import ledger as books
-from storage import outbox
+from storage import notices, outbox
+from storage.parties import note
 from storage.tables import (
     Auction,
     BankAccount,
@@ -112,6 +113,8 @@ def deposit_arrived(session: Session, due: PaymentDue, *, at: datetime) -> None:
     command = Admit(f"deposit-{due.id}", due.party_id, participation.limit_minor, participation.priority_rank, by=0)
     arguments = {"auction_id": due.auction_id, "command": json.loads(command.text())}
     outbox.put(session, "submit_command", f"admit:{due.auction_id}:{due.party_id}", arguments, at=at)
+    facts = {"amount_minor": due.amount_minor, "reference": due.reference}
+    _tell(session, "deposit_received", due.id, _lot_of(session, due.auction_id), due.party_id, facts, at=at)
 
 
 def held_deposits(session: Session, auction_id: int) -> dict[int, int]:
@@ -156,7 +159,9 @@ def refund(session: Session, *, key: str, due: PaymentDue, amount_minor: int, at
 
 
 def settle(session: Session, auction_id: int, *, at: datetime) -> int | None:
-    """Settle a closed auction: losers' deposits go back; if it was sold, the sale begins. Return the sale's id.
+    """Settle a closed or withdrawn auction: losers' deposits go back; if it was sold, the sale begins. Return its id.
+
+    Unsold or withdrawn, the lot and its accounts are free again.
 
     Asked again, it finds its work done. Raises: NotFound; Conflict `auction_not_closed`, `accounts_not_listed`.
     """
@@ -177,13 +182,27 @@ def settle(session: Session, auction_id: int, *, at: datetime) -> int | None:
             session.add(due)
     outcome = closing(session, auction_id) if auction.outcome == "sold" else None
     _release(session, auction_id, dues, but=outcome.buyer_id if outcome else None, at=at)
+    _tell_others(session, auction, lot, dues, but=outcome.buyer_id if outcome else None, at=at)
     if outcome is not None:
         return _begin_sale(session, auction, lot, outcome, at=at)
+    if auction.outcome != "withdrawn":
+        _tell(session, "lot_unsold", auction_id, lot, lot.creditor_id, {"outcome": auction.outcome}, at=at)
     if lot.status == lots.Status.PUBLISHED and auction_id == _newest_auction(session, lot.id):
-        lot.status = lots.move(lot.status, lots.Status.UNSOLD).value
+        if auction.outcome == "withdrawn":
+            _withdraw(session, auction_id, lot, at=at)
+        else:
+            lot.status = lots.move(lot.status, lots.Status.UNSOLD).value
         session.add(lot)
         _move_accounts(session, _accounts_of(lot), accounts.Status.LISTED, accounts.Status.OVERDUE)
     return None
+
+
+def _withdraw(session: Session, auction_id: int, lot: Lot, *, at: datetime) -> None:
+    """Take a lot off sale for good: who did it and why stands in the journal."""
+    entry, event = _event(session, auction_id, "withdrawn", of_public=True)
+    lot.status, lot.decision = lots.move(lot.status, lots.Status.WITHDRAWN).value, event["reason"]
+    by = json.loads(entry.private)["command"].get("by") or None
+    note(session, by, "lot.withdraw", "lot", lot.id, {"auction": auction_id, "reason": event["reason"]}, at=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +307,15 @@ def _begin_sale(session: Session, auction: Auction, lot: Lot, outcome: Closing, 
             amount_minor=plan.balance_minor, currency=lot.currency, due_at=due_at, at=at,
         )  # fmt: skip
         step(session, sale.id, "invoiced", {"amount_minor": plan.balance_minor, "reference": due.reference}, at=at)
-    else:
+    won = {
+        "sale_id": sale.id, "hammer_minor": plan.hammer_minor, "premium_minor": plan.premium_minor,
+        "deposit_minor": plan.deposit_minor, "balance_minor": plan.balance_minor, "due_at": due_at,
+        "reference": due.reference if plan.balance_minor else "",
+    }  # fmt: skip
+    _tell(session, "won", sale.id, lot, sale.buyer_id, won, at=at)
+    sold_for = {"sale_id": sale.id, "hammer_minor": plan.hammer_minor, "due_at": due_at}
+    _tell(session, "lot_sold", sale.id, lot, lot.creditor_id, sold_for, at=at)
+    if not plan.balance_minor:
         balance_arrived(session, sale, at=at)
     return sale.id
 
@@ -324,6 +351,9 @@ def balance_arrived(session: Session, sale: Sale, *, at: datetime) -> None:
     session.add(sale)
     step(session, sale.id, "paid", {}, at=at)
     outbox.put(session, "complete", f"complete:{sale.id}", {"sale_id": sale.id}, at=at)
+    if paid_minor := sale.plan["balance_minor"]:
+        facts = {"sale_id": sale.id, "amount_minor": paid_minor}
+        _tell(session, "balance_received", sale.id, session.get_one(Lot, sale.lot_id), sale.buyer_id, facts, at=at)
 
 
 def complete(session: Session, sale_id: int, *, at: datetime) -> bool:
@@ -348,6 +378,9 @@ def complete(session: Session, sale_id: int, *, at: datetime) -> bool:
     lot.status = lots.move(lot.status, lots.Status.SETTLED).value
     session.add(lot)
     step(session, sale.id, "closed_out", {"accounts": sale.plan["accounts"], "proceeds_minor": proceeds}, at=at)
+    _tell(session, "closed_out", sale.id, lot, sale.buyer_id, {"sale_id": sale.id}, at=at)
+    paid_out = {"sale_id": sale.id, "proceeds_minor": proceeds}
+    _tell(session, "proceeds", sale.id, lot, lot.creditor_id, paid_out, at=at)
     _use_forfeited(session, lot, on=on, at=at)
     return True
 
@@ -467,17 +500,31 @@ def default(session: Session, sale_id: int, *, at: datetime, person_id: int | No
     session.add(lot)
     _mark(session, sale.auction_id, sale.buyer_id, "forfeited")
     step(session, sale.id, "defaulted", {"deposit_minor": sale.deposit_minor, "reason": reason}, person_id, at=at)
+    lost = {"sale_id": sale.id, "deposit_minor": sale.deposit_minor, "paid_minor": paid_minor}
+    _tell(session, "defaulted", sale.id, lot, sale.buyer_id, lost, at=at)
+    _tell(session, "sale_defaulted", sale.id, lot, lot.creditor_id, {"sale_id": sale.id}, at=at)
     return True
 
 
 def default_overdue_sales(session: Session, *, at: datetime) -> list[int]:
-    """Default every sale whose time for paying has run out, at most SALES_AT_ONCE; return their ids."""
+    """Default every sale whose time for paying has run out, at most SALES_AT_ONCE; return their ids.
+
+    Buyers who are late, but still have time, are told once.
+    """
     late = session.exec(
         select(Sale)
         .where(Sale.status == Status.AWAITING_BALANCE.value, col(Sale.due_at) < at)
         .order_by(col(Sale.due_at))
     ).all()
     ripe = [sale.id for sale in late if datetime.fromisoformat(sale.plan["default_at"]) <= at][:SALES_AT_ONCE]
+    for sale in late:
+        if (default_at := datetime.fromisoformat(sale.plan["default_at"])) > at:
+            due = session.exec(select(PaymentDue).where(PaymentDue.sale_id == sale.id)).one()
+            facts = {
+                "sale_id": sale.id, "missing_minor": due.amount_minor - due.paid_minor, "reference": due.reference,
+                "due_at": sale.due_at, "default_at": default_at,
+            }  # fmt: skip
+            _tell(session, "payment_late", sale.id, session.get_one(Lot, sale.lot_id), sale.buyer_id, facts, at=at)
     return [sale_id for sale_id in ripe if default(session, sale_id, at=at)]
 
 
@@ -534,9 +581,42 @@ def _use_forfeited(session: Session, lot: Lot, *, on: date, at: datetime) -> Non
 
 
 def _default_rules(session: Session, auction_id: int) -> Default:
-    """What the ruleset of an auction says of a default: read from its journal, which carries ruleset and version."""
-    ruleset: Ruleset = read_ruleset(_event(session, auction_id, "created", of_public=True)[1]["terms"]["ruleset"])
-    return ruleset.listing.default
+    """What the ruleset of an auction says of a default."""
+    return _ruleset(session, auction_id).listing.default
+
+
+def _ruleset(session: Session, auction_id: int) -> Ruleset:
+    """The ruleset of an auction: read from its journal, which carries ruleset and version."""
+    return read_ruleset(_event(session, auction_id, "created", of_public=True)[1]["terms"]["ruleset"])
+
+
+# --- notices --------------------------------------------------------------------------------------------
+
+
+def _tell(
+    session: Session, kind: str, key: object, lot: Lot, party_id: int, facts: Mapping[str, Any], *, at: datetime
+) -> None:
+    notices.put(session, kind, key, notices.lot_facts(lot) | dict(facts), party_id=party_id, at=at)
+
+
+def _tell_others(
+    session: Session, auction: Auction, lot: Lot, dues: Sequence[PaymentDue], *, but: int | None, at: datetime
+) -> None:
+    """Tell all who were admitted and did not win, or whose deposit came too late to be admitted, that it is over."""
+    deposits = {due.party_id: due for due in dues if due.kind == "deposit" and due.paid_minor}
+    admitted = select(Participation.party_id).where(
+        Participation.auction_id == auction.id, col(Participation.bidder).is_not(None)
+    )
+    hours = _ruleset(session, auction.id).listing.deposit_return_hours
+    back_at = None if hours is None else at + timedelta(hours=hours)
+    for party_id in sorted({*session.exec(admitted), *deposits} - {but}):
+        due = deposits.get(party_id)
+        facts = {"outcome": auction.outcome, "deposit_minor": due.paid_minor if due else 0, "back_at": back_at}
+        _tell(session, "not_won", f"{auction.id}:{party_id}", lot, party_id, facts, at=at)
+
+
+def _lot_of(session: Session, auction_id: int) -> Lot:
+    return session.exec(select(Lot).join(Auction, col(Auction.lot_id) == Lot.id).where(Auction.id == auction_id)).one()
 
 
 # --- one step each --------------------------------------------------------------------------------------

@@ -373,7 +373,6 @@ class _Past:
         reason = "The debtor has paid. 债务人已清偿债务。"
         operator = self.cast.operator.person_id
         self._take(auction_id, [(Withdraw(f"withdraw-{auction_id}", reason, by=operator), to_ms(at))])
-        self.db.in_transaction(settlement.settle, auction_id, at=at)
 
     # --- journal, bank, work ------------------------------------------------------------------------
 

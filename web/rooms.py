@@ -25,7 +25,7 @@ from auctions.journal import Entry
 from auctions.messages import ID, AutoBid, Bid, Command, Pause, PlaceBid, Refused, Resume, SetProxy, StopProxy, Withdraw
 from auctions.rulesets import Terms
 from market.errors import BadInput, Fault, NotAllowed, NotFound
-from market.inputs import Reader
+from market.inputs import Reader, text_of
 from market.lots import AGREEMENT, UNLIMITED_MINOR, LotTerms, agreement_hash, from_ms, rules_in_words
 from market.money import decimals, share_bp
 from storage import journal, lots, participations
@@ -291,7 +291,7 @@ async def post_bid(request: Request) -> Response:
     try:
         reader.done()
     except BadInput as bad:
-        return _panel(request, context | {"faults": bad.faults, "typed": str(form.get("amount", ""))[:40]}, 422)
+        return _panel(request, context | {"faults": bad.faults, "typed": text_of(form, "amount")[:40]}, 422)
     assert amount is not None
     position: Position | None = context["position"]
     context |= {"typed": str(form["amount"]), "command_id": command_id}
@@ -460,8 +460,7 @@ async def control(request: Request) -> Response:
     if isinstance(entry, Entry) and entry.events and isinstance(refused := entry.events[-1], Refused):
         raise NotAllowed(refused.code, **refused.facts)
     if what == "withdraw":
-        await request.state.db.in_thread(lots.keep_withdrawn, auction_id, reason, person_id=visitor.id, at=utc_now())
-        request.app.state.poke()
+        request.app.state.poke()  # the journal has left the rest as work: lot, accounts and deposits
     after = "/floor" if values.get("next") == "floor" else f"/lots/{facts.lot_id}"
     return redirect(request, after)
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from sqlmodel import Session, col, select
 
 from auctions.journal import Entry as JournalEntry
-from auctions.messages import Admit, Close, Command, Create, PlaceBid
+from auctions.messages import Admit, Close, Command, Create, PlaceBid, Withdraw
 from auctions.rulesets import packaged
 from market import lots, statements
 from storage import outbox, reconciliation, settlement, tables
@@ -113,11 +113,11 @@ class World:
         dues = [self.ask(party_id) for party_id in party_ids]
         self.pay(*(Paid(due.amount_minor, due.reference, "Bidder", f"NL{due.party_id:016}") for due in dues))
 
-    def play(self, bids: Sequence[tuple[int, int]]) -> None:
-        """Admit whom the outbox says, let them bid (party, minor units), and close."""
-        self.db.in_transaction(self._play, bids)
+    def play(self, bids: Sequence[tuple[int, int]], *, withdrawn: str = "") -> None:
+        """Admit whom the outbox says, let them bid (party, minor units), and close, or withdraw for a reason."""
+        self.db.in_transaction(self._play, bids, withdrawn)
 
-    def _play(self, session: Session, bids: Sequence[tuple[int, int]]) -> None:
+    def _play(self, session: Session, bids: Sequence[tuple[int, int]], withdrawn: str) -> None:
         fold = load_fold(session, self.auction)
         start = lots.to_ms(AT)
 
@@ -139,11 +139,13 @@ class World:
                 outbox.done(session, row.id, at=AT)
         for number, (party_id, amount_minor) in enumerate(bids):
             take(PlaceBid(f"bid-{number}", party_id, amount_minor), start + 1000 * (number + 1))
+        if withdrawn:
+            take(Withdraw("off", withdrawn, by=self.person), start + 80_000_000)
         take(Close(), start + 86_400_000 + 2_000)
         standing = fold.auction.standing(fold.sequence)
         auction = session.get_one(tables.Auction, self.auction)
         auction.phase, auction.sequence = standing.phase.value, standing.sequence
-        auction.outcome = standing.result or ""
+        auction.outcome = standing.result or ("withdrawn" if withdrawn else "")
         auction.hammer_minor = standing.price_minor if standing.result == "sold" else None
         auction.closes_at = instant(standing.closes_at_ms)
         session.add(auction)

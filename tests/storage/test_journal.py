@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlmodel import Session, col, select
 
 from auctions.journal import Answered, Busy, Entry, Fold, KeyReused
-from auctions.messages import Admit, Bid, Close, Closed, Command, PlaceBid, Refused, Tick
+from auctions.messages import Admit, Bid, Close, Closed, Command, PlaceBid, Refused, Tick, Withdraw, Withdrawn
 from auctions.sequencer import Sequencer, Told, Turned, TurnFailed, Waiting, Work
 from storage import journal, tables
 from storage.database import Database
@@ -146,6 +146,17 @@ async def test_a_close_leaves_the_work_of_settling_once(db: Database, turns: jou
     assert [(one.key, one.arguments) for one in rows] == [(f"settle:{auction_id}", {"auction_id": auction_id})]
     taking_part = db.read(lambda s: s.exec(select(tables.Participation)).one())
     assert (taking_part.status, taking_part.bidder, taking_part.limit_minor) == ("admitted", 1, 10**9)
+
+
+async def test_a_withdrawal_leaves_the_same_work(db: Database, world: World, turns: journal.Journal) -> None:
+    fold = Fold(world.auctions[0])
+    turned = await take(turns, fold, Withdraw("w", "debt paid", by=1))
+    assert isinstance(turned.entries[-1].events[-1], Withdrawn)
+    await take(turns, fold, Withdraw("w", "debt paid", by=1), Withdraw("w2", "again", by=1))
+    rows = db.read(lambda s: list(s.exec(select(tables.Outbox).where(tables.Outbox.task == "settle"))))
+    assert [(one.key, one.arguments) for one in rows] == [
+        (f"settle:{fold.auction_id}", {"auction_id": fold.auction_id})
+    ]
 
 
 async def test_arrival_is_the_clock_at_the_turn_less_the_wait(

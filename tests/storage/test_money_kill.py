@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from market import statements
 from storage import ledger as books
@@ -92,6 +92,30 @@ def test_killed_while_defaulting(w: World) -> None:
     assert w.sale(sale_id).status == "defaulted"
     assert w.statuses() == {"overdue"}
     assert w.agrees()
+
+
+def test_killed_while_taking_a_lot_off_sale(w: World) -> None:
+    w.deposits(*w.bidders[:3])
+    w.play([(w.bidders[0], 1_000_000_00)], withdrawn="debt paid")
+    auction_id = w.auction
+
+    def settle(session: Session) -> None:
+        assert settlement.settle(session, auction_id, at=AT) is None
+
+    assert killed_at_every_statement(w, settle) > 20
+    for _again in range(2):
+        assert set(w.payouts()) == {f"release:{auction_id}:{party_id}" for party_id in w.bidders[:3]}
+        assert w.statuses() == {"overdue"}
+        lot, notes = w.db.read(
+            lambda session: (
+                session.get_one(tables.Lot, w.lot),
+                session.exec(select(tables.AuditTrail).where(tables.AuditTrail.action == "lot.withdraw")).all(),
+            )
+        )
+        assert (lot.status, lot.decision) == ("withdrawn", "debt paid")
+        assert [one.person_id for one in notes] == [w.person]
+        assert w.agrees()
+        w.db.in_transaction(settle)
 
 
 def test_killed_while_taking_a_statement(w: World) -> None:

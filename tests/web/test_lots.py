@@ -68,7 +68,7 @@ def test_a_withdrawn_lot_gives_its_account_back(site: Site) -> None:
     lot_id, auction_id = world.published(world.item(loan_id="L-1"), opens=timedelta(days=1))
     assert world.operator.post(f"/auctions/{auction_id}/control/withdraw", {"reason": ""}).status_code == 422
     assert world.operator.post(f"/auctions/{auction_id}/control/withdraw", {"reason": "debt paid"}).status_code == 303
-    assert status(site, account_id) == "overdue"
+    world.until(lambda: status(site, account_id) == "overdue")
     assert "debt paid" in world.operator.get(f"/lots/{lot_id}").text
     assert site.guest().get("/lots?state=withdrawn").text.count("lotcard") >= 1
 
