@@ -1,0 +1,95 @@
+"""The demonstration: a seeded marketplace has lots in every state, books that agree, and journals that hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, col, select
+
+from storage import journal, ledger, reconciliation
+from storage.database import Database
+from storage.objects import Objects, open_objects
+from storage.tables import Auction, Lot, Outbox, Participation, Picture, Sale, StatementFile, StatementLine
+from web import demo, demo_acts
+from web.demo_seed import is_empty, seed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return open_objects((tmp_path / "objects").as_uri())
+
+
+def states(session: Session) -> dict[str, Counter[str]]:
+    """How many of what are in which state."""
+    return {
+        "lot": Counter(session.exec(select(Lot.status))),
+        "phase": Counter(session.exec(select(Auction.phase))),
+        "outcome": Counter(session.exec(select(Auction.outcome))),
+        "sale": Counter(session.exec(select(Sale.status))),
+        "participation": Counter(session.exec(select(Participation.status))),
+        "file": Counter(session.exec(select(StatementFile.status))),
+        "line": Counter(session.exec(select(StatementLine.status))),
+    }
+
+
+def test_lots_in_every_state_with_a_true_past(db: Database, objects: Objects) -> None:
+    now = datetime.now(UTC)
+    assert db.read(is_empty)
+    seed(db, objects, at=now)
+    assert not db.read(is_empty)
+    found = db.read(states)
+    for status in (
+        "draft",
+        "submitted",
+        "approved",
+        "published",
+        "sold",
+        "settled",
+        "unsold",
+        "defaulted",
+        "withdrawn",
+    ):
+        assert found["lot"][status], f"no lot is {status}"
+    assert found["phase"]["open"] >= 9
+    assert found["phase"]["upcoming"] >= 5
+    assert found["sale"]["awaiting_balance"]
+    assert found["sale"]["closed_out"] >= 3
+    assert found["sale"]["defaulted"] == 2
+    assert {"admitted", "released", "bought", "forfeited"} <= found["participation"].keys()
+    assert found["file"].keys() == {"kept"}, "generated statements are read without a fault"
+    assert found["line"].keys() == {"matched"}
+    assert db.read(reconciliation.three_way).agrees
+    assert db.read(ledger.unbalanced) == []
+    # The journals are real: every hash holds, instants lie in the past and never run backwards.
+    for auction_id in db.read(lambda session: list(session.exec(select(Auction.id)))):
+        fold = db.read(journal.load_fold, auction_id)
+        assert fold.sequence >= 1
+        assert fold.at_ms <= datetime.now(UTC).timestamp() * 1000 + 1
+    left = db.read(lambda session: list(session.exec(select(Outbox.task).where(col(Outbox.done_at).is_(None)))))
+    assert set(left) <= {"send_mail"}
+    assert len(db.read(lambda session: list(session.exec(select(Picture.id))))) >= 40
+
+
+def test_the_market_goes_on_from_the_database_alone(db: Database, objects: Objects) -> None:
+    """Two engines one after the other, as after a kill: the second goes on where the first was."""
+    now = datetime.now(UTC)
+    seed(db, objects, at=now)
+    cast = db.read(demo_acts.cast)
+    assert cast is not None
+    first = demo._Market(db, objects, cast)
+    before = db.read(lambda session: len(session.exec(select(Lot.id)).all()))
+    assert first.list_next(now)
+    second = demo._Market(db, objects, cast)
+    again = now + timedelta(seconds=5)
+    while second.list_next(again):
+        again += timedelta(seconds=5)
+    after = db.read(lambda session: len(session.exec(select(Lot.id)).all()))
+    assert before < after <= before + demo.AHEAD, "it lists until enough close soon, and no more"
+    assert second.register(again), "investors ask to take part in what is new"
+    assert second.bank(again + timedelta(minutes=2)), "their deposits are on the next statement"
+    assert not second.bank(again + timedelta(minutes=2)), "which waits to be read before another follows"
