@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 import structlog
+from redis import Redis
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -108,6 +109,7 @@ class Socket(Protocol):
     behind: bool
 
     def tell(self, payload: bytes) -> None: ...
+    def tell_all(self, payloads: list[bytes]) -> None: ...
     def tell_frame(self, frame: bytes, payload: bytes) -> None: ...
     def fail(self, code: int, reason: str) -> None: ...
 
@@ -190,7 +192,7 @@ class Connection:
     """One socket: who is behind it and what it watches."""
 
     __slots__ = (
-        "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key", "may_bid",
+        "acks", "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key", "may_bid",
         "party", "party_id", "person_id", "socket", "watching",
     )  # fmt: skip
 
@@ -207,6 +209,7 @@ class Connection:
         self.closed = False
         self.bucket = Bucket(gateway.messages_per_second, gateway.messages_burst, gateway.messages_burst, now)
         self.party = gateway.party(self.party_id)
+        self.acks: list[bytes] = []  # of the turn that is being told: they leave together
         self.watching: dict[int, Watching] = {}
         self.held: deque[tuple[PlaceBid | SetProxy | StopProxy, float]] | None = None  # while the session is looked at
         self.behind_since: float | None = None
@@ -302,7 +305,9 @@ class Connection:
 
     def _told(self, room: Room, id: str, answer: Told) -> None:
         if type(answer) is Entry:
-            self.socket.tell(self.gateway.ack(room, id, answer, self.party_id))
+            if not self.acks:
+                self.gateway.acked.append(self)
+            self.acks.append(self.gateway.ack(room, id, answer, self.party_id))
         elif type(answer) is Answered:
             self.gateway.spawn(self._told_again(room, id, answer.sequence))
         elif type(answer) is KeyReused:
@@ -481,6 +486,7 @@ class Gateway:
         self.rooms: dict[int, Room] = {}
         self.connections: set[Connection] = set()
         self.behind: set[Connection] = set()
+        self.acked: list[Connection] = []  # have acks that were not sent yet
         self.trouble = ""  # an error's code, while nothing can be decided
         self.outage_since_ms: int | None = None  # the last time in which no node could decide
         self.outage_until_ms = 0
@@ -496,7 +502,6 @@ class Gateway:
         self._redis: redis.Redis | None = None
         self._news: dict[int, int] = {}
         self._news_changed = asyncio.Event()
-        self._at_ms, self._at = -1, ""
         self.node = f"{time.time_ns():x}"
         self.turns = self.failed_turns = self.accepted = self.refused = 0
         self.turn_seconds = 0.0
@@ -715,6 +720,11 @@ class Gateway:
 
     def _publish(self, turned: Turned) -> None:
         """Keep what a committed turn did, tell those whom it concerns, and have the watchers told."""
+        if self.acked:  # everybody was told: one write for each socket
+            acked, self.acked = self.acked, []
+            for connection in acked:
+                acks, connection.acks = connection.acks, []
+                connection.socket.tell_all(acks)
         room = self.rooms.get(turned.auction_id)
         if room is None:
             return
@@ -819,12 +829,10 @@ class Gateway:
 
     def ack(self, room: Room, id: str, entry: Entry, party_id: int) -> bytes:
         """An `ack` message: the receipt of a command."""
-        if entry.at_ms != self._at_ms:
-            self._at_ms, self._at = entry.at_ms, instant(entry.at_ms)
         events = entry.events
         last = events[-1]
         head = (
-            f'{{"type":"ack","id":"{id}","auction":{room.auction_id},"sequence":{entry.sequence},"at":"{self._at}",'
+            f'{{"type":"ack","id":"{id}","auction":{room.auction_id},"sequence":{entry.sequence},"at":"{instant(entry.at_ms)}",'
             f'"hash":"{entry.hash.hex()}"'
         )
         if type(last) is Refused:
@@ -1162,6 +1170,11 @@ class AsgiSocket:
             self._waiting.put_nowait((payload, 0))
             self.behind = self._waiting.qsize() > self.QUEUE
 
+    def tell_all(self, payloads: list[bytes]) -> None:
+        """Send several text messages."""
+        for payload in payloads:
+            self.tell(payload)
+
     def tell_frame(self, frame: bytes, payload: bytes) -> None:
         """Send one text message; the server frames it."""
         self.tell(payload)
@@ -1204,9 +1217,20 @@ class AsgiSocket:
                 connection.on_drained()
 
 
-def submit_alone(db: Database, auction_id: int, command: Command) -> Entry | NothingToDo:
-    """Have a command decided from a process that has no gateway: a worker. The order is the journal's all the same."""
-    return asyncio.run(_submit_alone(db, auction_id, command))
+def submit_alone(db: Database, auction_id: int, command: Command, *, redis_url: str = "") -> Entry | NothingToDo:
+    """Have a command decided from a process that has no gateway: a worker. The order is the journal's all the same.
+
+    The nodes hear of it by Redis, or at their next beat.
+    """
+    answer = asyncio.run(_submit_alone(db, auction_id, command))
+    if redis_url and isinstance(answer, Entry):
+        news = {"node": "", "heads": [(auction_id, answer.sequence)]}
+        with (
+            contextlib.suppress(RedisError, OSError),
+            Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) as client,
+        ):
+            client.publish(CHANNEL, encode(news))
+    return answer
 
 
 async def _submit_alone(db: Database, auction_id: int, command: Command) -> Entry | NothingToDo:

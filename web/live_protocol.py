@@ -93,6 +93,11 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         if self.is_open:
             self.transport.write(text_frame(payload))
 
+    def tell_all(self, payloads: list[bytes]) -> None:
+        """Send several text messages in one write."""
+        if self.is_open:
+            self.transport.write(b"".join([text_frame(payload) for payload in payloads]))
+
     def tell_frame(self, frame: bytes, payload: bytes) -> None:
         """Send what `text_frame` made once for many; `payload` is what is in it, for sockets that frame themselves."""
         if self.is_open:
