@@ -12,7 +12,7 @@ from sqlmodel import Session, col, func, select
 from market.collateral import PICTURES, Item
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.lots import BOUND, Status
-from storage.tables import AuditTrail, Collateral, LoanAccount, Lot, Picture
+from storage.tables import AuditTrail, Collateral, LoanAccount, Lot, Picture, Tape
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +181,8 @@ def _account(session: Session, creditor_id: int, loan_id: str) -> int | None:
         return None
     found = session.exec(
         select(LoanAccount.id)
+        .join(Tape, col(Tape.id) == LoanAccount.tape_id)
+        .where(Tape.status == "kept")  # accounts of a tape that is still being written do not exist yet
         .where(LoanAccount.creditor_id == creditor_id, LoanAccount.loan_id == loan_id, LoanAccount.status == "overdue")
         .order_by(col(LoanAccount.id).desc())
     ).first()

@@ -9,17 +9,24 @@ from sqlmodel import Session, select
 
 from auctions.journal import ZERO_HASH, read_entry
 from auctions.messages import Created
-from storage.tables import Auction, Entry, LoanAccount, Lot, Picture
+from storage.tables import Auction, Entry, LoanAccount, Lot, Picture, Tape
 from tests.web.conftest import Site
 from tests.web.lot_world import DRAFT, ITEM, World, photograph, terms
+from web.render import utc_now
 
 
 def account(site: Site, creditor_id: int, loan_id: str = "L-1") -> int:
-    """An overdue account of the creditor."""
+    """An overdue account of the creditor, on a tape that is kept."""
 
     def make(session: Session) -> int:
+        tape = Tape(
+            creditor_id=creditor_id, filename="t.csv", digest="d", size=1, status="kept", created_by=1,
+            created_at=utc_now(),
+        )  # fmt: skip
+        session.add(tape)
+        session.flush()
         row = LoanAccount(
-            creditor_id=creditor_id, tape_id=1, row=1, loan_id=loan_id, status="overdue", currency="CNY",
+            creditor_id=creditor_id, tape_id=tape.id, row=1, loan_id=loan_id, status="overdue", currency="CNY",
             cutoff_on=date(2026, 10, 1), principal_minor=100, interest_minor=0, fees_minor=0, balance_minor=100, dpd=90,
             bucket="31-120",
         )  # fmt: skip
