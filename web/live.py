@@ -192,8 +192,8 @@ class Connection:
     """One socket: who is behind it and what it watches."""
 
     __slots__ = (
-        "acks", "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key", "may_bid",
-        "party", "party_id", "person_id", "socket", "watching",
+        "acks", "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key",
+        "may_bid", "party", "party_id", "person_id", "socket", "watching",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, visitor: Visitor, key: str) -> None:
