@@ -20,8 +20,8 @@ def account(site: Site, creditor_id: int, loan_id: str = "L-1") -> int:
 
     def make(session: Session) -> int:
         tape = Tape(
-            creditor_id=creditor_id, filename="t.csv", digest="d", size=1, status="kept", created_by=1, cutoff_on=date(2026, 10, 1),
-            created_at=utc_now(),
+            creditor_id=creditor_id, filename="t.csv", digest="d", size=1, status="kept", created_by=1,
+            cutoff_on=date(2026, 10, 1), created_at=utc_now(),
         )  # fmt: skip
         session.add(tape)
         session.flush()
