@@ -59,11 +59,6 @@ def finish(session: Session, call_id: int, *, status: int, media_type: str, answ
     session.add(call)
 
 
-def give_back(session: Session, call_id: int) -> None:
-    """Free the key of a call that failed before it had any effect."""
-    session.execute(delete(ApiCall).where(col(ApiCall.id) == call_id, col(ApiCall.status).is_(None)))
-
-
 def clear_old(session: Session, *, at: datetime) -> int:
     """Remove the calls whose time is over, never those that move money; return how many."""
     gone: CursorResult[object] = session.execute(delete(ApiCall).where(col(ApiCall.expires_at) <= at))  # type: ignore[assignment]

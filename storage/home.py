@@ -292,7 +292,7 @@ def operator(session: Session, *, at: datetime) -> Home:
         _queue(session, "board_lines", "/reconciliation", StatementLine.booked_on, StatementLine.status == "waiting"),
         _queue(session, "board_payouts", "/payouts", Payout.created_at, Payout.status == "due"),
         _queue(
-            session, "board_troubled", "/metrics", Outbox.due_at, col(Outbox.done_at).is_(None),
+            session, "board_troubled", "/jobs?state=failing", Outbox.due_at, col(Outbox.done_at).is_(None),
             Outbox.attempts >= TRIES_THAT_WORRY,
         ),
     ]  # fmt: skip

@@ -10,8 +10,8 @@ from sqlmodel import Session, col, select
 
 from auctions.messages import Admit
 from market.errors import Conflict, NotAllowed, NotFound
-from market.lots import LotTerms, agreement_hash
-from storage import outbox
+from market.lots import UNLIMITED_MINOR, LotTerms, agreement_hash
+from storage import notices, outbox
 from storage.parties import note
 from storage.settlement import ask_deposit
 from storage.tables import Auction, Lot, Participation, Party, PaymentDue, Person, Sale
@@ -92,10 +92,15 @@ def approve(
     if not terms.deposit_minor:
         put_admission(session, asked, at=at)
         return None
-    return ask_deposit(
+    due = ask_deposit(
         session, auction_id=auction.id, party_id=asked.party_id, amount_minor=terms.deposit_minor,
         currency=lot.currency, due_at=auction.closes_at, at=at,
     )  # fmt: skip
+    facts = notices.lot_facts(lot) | {
+        "amount_minor": due.amount_minor, "reference": due.reference, "due_at": due.due_at,
+    }  # fmt: skip
+    notices.put(session, "deposit_expected", due.id, facts, party_id=asked.party_id, at=at)
+    return due
 
 
 def put_admission(session: Session, asked: Participation, *, at: datetime) -> None:
@@ -107,10 +112,22 @@ def put_admission(session: Session, asked: Participation, *, at: datetime) -> No
 
 def refuse(session: Session, participation_id: int, reason: str, *, person_id: int, at: datetime) -> None:
     """Refuse a party; it reads `reason`."""
-    asked, _, _ = _waiting(session, participation_id)
+    asked, _, lot = _waiting(session, participation_id)
     asked.status, asked.decision, asked.decided_by, asked.decided_at = "refused", reason, person_id, at
     session.add(asked)
     note(session, person_id, "participation.refuse", "participation", asked.id, {"reason": reason}, at=at)
+    facts = notices.lot_facts(lot) | {"reason": reason}
+    notices.put(session, "participation_refused", asked.id, facts, party_id=asked.party_id, at=at)
+
+
+def tell_admitted(session: Session, auction_id: int, party_id: int, *, at: datetime) -> None:
+    """Tell a party whom the journal has admitted its number and its limit; again: a no-op."""
+    asked = participation(session, auction_id, party_id)
+    if asked is not None and asked.bidder is not None:
+        _, lot = _auction(session, auction_id)
+        limit_minor = asked.limit_minor if asked.limit_minor < UNLIMITED_MINOR else None
+        facts = notices.lot_facts(lot) | {"bidder": asked.bidder, "limit_minor": limit_minor}
+        notices.put(session, "admitted", asked.id, facts, party_id=party_id, at=at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from sqlmodel import Session, col, select
 
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.parties import MAX_KEYS, MOVES, Registration, name_key
-from storage.tables import ApiKey, AuditTrail, Party, Person, SignIn, SignInFailure, SignInLink
+from storage import notices
+from storage.tables import ApiKey, AuditTrail, Mail, Party, Person, SignIn, SignInFailure, SignInLink
 
 IDLE = timedelta(hours=12)  # a session that nobody used for so long is over
 LONGEST = timedelta(days=7)  # and one so old, too
@@ -33,6 +34,7 @@ class SignedIn:
     csrf: str
     scopes: frozenset[str] | None  # None: a session, which may do all that its roles may
     stale: bool = False  # `touch` is due
+    unread: int = 0  # notices
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +60,27 @@ def note(
 
 def signed_in(session: Session, token_hash: str, *, at: datetime) -> SignedIn | None:
     """Return whose session this is; None: there is none, it ran out, or the person is locked."""
+    unread = select(func.count()).where(Mail.person_id == Person.id, col(Mail.read_at).is_(None)).scalar_subquery()
     row = session.exec(
-        select(SignIn, Person, Party)
+        select(SignIn, Person, Party, unread)
         .join(Person, col(Person.id) == SignIn.person_id)
         .join(Party, col(Party.id) == Person.party_id)
         .where(SignIn.token_hash == token_hash, SignIn.expires_at > at, SignIn.seen_at > at - IDLE)
     ).first()
     if row is None or row[1].locked:
         return None
-    return _signed_in(row[1], row[2], csrf=row[0].csrf, scopes=None, stale=row[0].seen_at < at - TOUCH_EVERY)
+    stale = row[0].seen_at < at - TOUCH_EVERY
+    return _signed_in(row[1], row[2], csrf=row[0].csrf, scopes=None, stale=stale, unread=row[3])
 
 
 def _signed_in(
-    person: Person, party: Party, *, csrf: str, scopes: frozenset[str] | None, stale: bool = False
+    person: Person, party: Party, *, csrf: str, scopes: frozenset[str] | None, stale: bool = False, unread: int = 0
 ) -> SignedIn:
     roles = frozenset(person.roles) if party.status == "admitted" else frozenset[str]()
     return SignedIn(
-        person.id, party.id, person.name, party.name, party.status, roles, person.language, csrf, scopes, stale
-    )
+        person.id, party.id, person.name, party.name, party.status, roles, person.language, csrf, scopes, stale,
+        unread,
+    )  # fmt: skip
 
 
 def touch(session: Session, token_hash: str, *, at: datetime) -> None:
@@ -373,6 +378,8 @@ def decide(session: Session, party_id: int, *, status: str, reason: str, person_
     found.status, found.decision, found.decided_by, found.decided_at = status, reason, person_id, at
     session.add(found)
     note(session, person_id, f"party.{status}", "party", party_id, {"reason": reason}, at=at)
+    facts = {"party": found.name, "reason": reason}
+    notices.put(session, f"party_{status}", f"{party_id}:{at.isoformat()}", facts, party_id=party_id, at=at)
     return end_sign_ins(session, list(session.exec(select(Person.id).where(Person.party_id == party_id))))
 
 

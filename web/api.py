@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 
 from market.errors import BadInput, Fault, MarketError, NotAllowed
+from web.calls import DESCRIPTION, IdempotencyKeys
 from web.errors import HANDLERS, problem
 from web.security import REQUESTS_BURST, REQUESTS_PER_SECOND, Visitor
 
@@ -119,6 +120,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
         raise BrokenJson("json")
 
     if _depth(body) > DEPTH:  # before the parser, which recurses
+        raise BrokenJson("json")
+    if b"\\u0000" in body:  # no text of people has it, and PostgreSQL keeps none
         raise BrokenJson("json")
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
@@ -240,13 +243,15 @@ def create_api(app: Starlette) -> FastAPI:
         description=(
             "Everything that a page can do. Money is exact decimal text beside a currency, instants are UTC. "
             "Sign requests with `Authorization: Bearer clk_...`, or with a session and its `X-CSRF-Token`. "
-            f"Limits for each person and node: {REQUESTS_PER_SECOND} requests a second, {REQUESTS_BURST} at once."
+            f"Limits for each person and node: {REQUESTS_PER_SECOND} requests a second, {REQUESTS_BURST} at once. "
+            + DESCRIPTION
         ),
         openapi_url="/openapi.json",
         docs_url=None,  # its page loads from other hosts
         redoc_url=None,
         exception_handlers={**HANDLERS, RequestValidationError: on_validation},
     )
+    api.add_middleware(IdempotencyKeys)
     api.state = app.state
     for router in subjects():
         api.include_router(router)

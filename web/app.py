@@ -24,6 +24,8 @@ from web import (
     ledger,
     live,
     lots,
+    notices,
+    outbox,
     parties,
     portfolios,
     reconciliation,
@@ -44,7 +46,7 @@ STATIC = Path(__file__).parent / "static"
 # The pages of each subject; where it has JSON too, web/api.py lists it.
 PAGES: list[BaseRoute] = [
     *home.routes, *parties.routes, *portfolios.routes, *lots.routes, *collateral.routes, *rooms.routes,
-    *settlement.routes, *reconciliation.routes, *ledger.routes,
+    *settlement.routes, *reconciliation.routes, *ledger.routes, *notices.routes, *outbox.routes,
     *health.routes, *live.routes,
 ]  # fmt: skip
 

@@ -23,6 +23,7 @@ from urllib.parse import unquote_plus, urlsplit
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import Counter, Histogram
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -80,6 +81,7 @@ class Visitor:
     csrf: str = ""
     scopes: frozenset[str] | None = None  # None: not a key, so no scope limits it
     token_hash: str | None = None  # of the session, to look at it again
+    unread: int = 0  # notices
 
     @property
     def is_authenticated(self) -> bool:
@@ -312,7 +314,7 @@ async def _note_use(db: Database, prefix: str) -> None:
 def _visitor(found: parties.SignedIn, token_hash: str | None) -> Visitor:
     return Visitor(
         found.person_id, found.party_id, found.name, found.party_name, found.party_status, found.roles,
-        found.language, found.csrf, found.scopes, token_hash,
+        found.language, found.csrf, found.scopes, token_hash, found.unread,
     )  # fmt: skip
 
 
@@ -359,6 +361,15 @@ def requires(*roles: str) -> Callable[[Handler], Handler]:
 
 
 # --- limits --------------------------------------------------------------------------------------
+
+
+class Id(IntegerConvertor):
+    """`{id:int}` in a path: longer digits are nothing's id, so such an address is not there."""
+
+    regex = "[0-9]{1,15}"
+
+
+register_url_convertor("int", Id())  # before any subject's route is made: each imports this module
 
 
 class Limits:
@@ -475,13 +486,15 @@ class Guard:
         from web.errors import refuse
 
         path = request.scope["path"]
+        self._language(request, Visitor(), cookies)
         if path.startswith("/static/"):
             return None, receive
-        self._language(request, Visitor(), cookies)
         if path in OPEN_TO_ANY_HOST:
             return None, receive
         if request.headers.get("host") not in self.hosts:
             return refuse(request, 400, "host"), receive
+        if "\0" in path or b"%00" in request.scope["query_string"]:
+            return refuse(request, 400, "bad_input"), receive  # no name has it, and PostgreSQL keeps none
         visitor = await visitor_of(request.state.db, self.settings, request)
         settings, secret = self.settings, request.scope["app"].state.secrets.secret
         if visitor.id is None and visitor.scopes is None and not path.startswith("/api/"):

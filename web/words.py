@@ -177,6 +177,12 @@ SENTENCES: dict[str, str] = {
     "journal_broken": N_(
         "The journal of this auction does not agree with its hashes. Nothing is accepted until it is mended."
     ),
+    "job_busy": N_("This work is done already, or is being done now."),
+    "key_in_use": N_("The first call under this key still runs. Ask again in a moment under the same key."),
+    "answer_unknown": N_(
+        "A call under this key began and its answer is not known. Look whether it was done; then use a new key."
+    ),
+    "idempotency_key": N_("An Idempotency-Key has 1 to 64 letters, digits, underscores, points or hyphens."),
     "key_reused": N_("This key was used for another command. That one stands; this one was not recorded."),
     # --- rules in words (market/lots.rules_in_words)
     "rule_whole_steps": N_(

@@ -17,13 +17,14 @@ from web.words import SENTENCES, say
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
-SOURCES = sorted([*(ROOT / "web").glob("*.py"), *(ROOT / "web" / "templates").rglob("*.html")])
+TEMPLATES = ROOT / "web" / "templates"
+SOURCES = sorted([*(ROOT / "web").glob("*.py"), *TEMPLATES.rglob("*.html"), *TEMPLATES.rglob("*.txt")])
 PLACEHOLDER = re.compile(r"%(?:\((\w+)\)s|(.))")
 CALLS = {"Fault", "Conflict", "NotAllowed", "MarketError", "Unavailable", "TooManyTries", "StoreUnavailable", "refuse"}
 
 
 def messages(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
-    method = "jinja2.ext:babel_extract" if path.suffix == ".html" else "python"
+    method = "python" if path.suffix == ".py" else "jinja2.ext:babel_extract"
     options = {"trimmed": "true", "encoding": "utf-8", "silent": "false"}
     with path.open("rb") as file:
         for line, message, _comments, _context in extract(method, file, keywords=KEYWORDS, options=options):
