@@ -16,7 +16,7 @@ class MarketError(Exception):
 
     status: ClassVar[int] = 409
 
-    def __init__(self, code: str, **facts: object) -> None:
+    def __init__(self, code: str, /, **facts: object) -> None:
         super().__init__(code)
         self.code = code
         self.facts = facts
@@ -31,7 +31,7 @@ class NotFound(MarketError):
 
     status = 404
 
-    def __init__(self, kind: str, **facts: object) -> None:
+    def __init__(self, kind: str, /, **facts: object) -> None:
         super().__init__("not_found", kind=kind, **facts)
 
 
