@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from market.inputs import Reader
+from market.inputs import Reader, text_of
 
 ROLES = ("asset_manager", "investor", "operator", "platform", "servicer", "debtor")
 OPEN_ROLES = ("investor", "asset_manager")  # that one may register for; operators are made by operators
@@ -29,9 +29,13 @@ _ACCOUNT = re.compile(r"[A-Z0-9]{8,34}", re.ASCII)
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 
 
+# Cyrillic and Greek letters that look like Latin ones, small or large (Unicode TR 39, the alphabets that are in use).
+_LOOKALIKES = str.maketrans("авекмнорстухіјѕԁһԛԝαβεζηικμνορτυχ", "abekmhopctyxijsdhqwabezhikmnoptyx")
+
+
 def name_key(name: str) -> str:
-    """What two names are compared by: NFKC, case folded, single blanks (promises.md, bad input 6)."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """What two names are compared by: NFKC, case folded, lookalikes as one, single blanks (promises.md, bad input 6)."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def read_registration(values: Mapping[str, object], *, language: str) -> tuple[R
     email = form.raw("email")
     if len(email) > 254 or not _EMAIL.fullmatch(email):
         form.fault("email_format", "email", email, "a mail address")
-    password = str(values.get("password", ""))
+    password = text_of(values, "password")
     check_password(form, password, (email.partition("@")[0], person_name))
     for declaration in DECLARATIONS:
         if not form.ticked(declaration):
@@ -92,7 +96,7 @@ def read_new_password(values: Mapping[str, object], known: tuple[str, ...]) -> s
     Raises: BadInput with every fault.
     """
     form = Reader(values)
-    password = str(values.get("new_password", ""))
+    password = text_of(values, "new_password")
     check_password(form, password, known, field="new_password")
     if password != values.get("again"):
         form.fault("passwords_differ", "again", "", "the new password once more")
