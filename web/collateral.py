@@ -25,6 +25,7 @@ from market.collateral import (
     read_photograph,
 )
 from market.errors import BadInput, Fault
+from market.inputs import Reader, text_of
 from market.money import amount_text
 from storage import collateral
 from storage.objects import Objects
@@ -92,7 +93,7 @@ def _form(
     context = {
         "values": defaultdict(str, values), "faults": faults, "labels": LABELS, "words": WORDS, "choices": CHOICES,
         "item_id": item_id,
-        "kind": values.get("kind") or "vehicle",
+        "kind": text_of(values, "kind") or "vehicle",
     }  # fmt: skip
     return page(request, "collateral/form.html", context, status=status)
 
@@ -113,7 +114,7 @@ async def create(request: Request) -> Response:
     try:
         item = read_item(values, on=now.astimezone(ZONE).date())
         made = await request.state.db.in_thread(
-            collateral.create_item, visitor.party_id, item, loan_id=str(values.get("loan_id", "")).strip(),
+            collateral.create_item, visitor.party_id, item, loan_id=text_of(values, "loan_id").strip(),
             person_id=visitor.id, at=now,
         )  # fmt: skip
     except BadInput as bad:
@@ -155,7 +156,7 @@ async def change(request: Request) -> Response:
     try:
         item = read_item(values, on=now.astimezone(ZONE).date())
         await request.state.db.in_thread(
-            collateral.edit_item, visitor.party_id, item_id, item, loan_id=str(values.get("loan_id", "")).strip(),
+            collateral.edit_item, visitor.party_id, item_id, item, loan_id=text_of(values, "loan_id").strip(),
             person_id=visitor.id, at=now,
         )  # fmt: skip
     except BadInput as bad:
@@ -172,7 +173,9 @@ async def add_picture(request: Request) -> Response:
         if not isinstance(upload, UploadFile):
             raise BadInput([Fault("missing", "picture", "", "a file")])
         photograph = await to_thread(read_photograph, await upload.read(PICTURE_BYTES + 1))
-        captions = (str(form.get("caption_zh", "")).strip()[:80], str(form.get("caption_en", "")).strip()[:120])
+        reader = Reader(form)
+        captions = (reader.line("caption_zh", most=80, least=0), reader.line("caption_en", most=120, least=0))
+        reader.done()
         digest, thumbnail = await to_thread(_keep, request.app.state.objects, photograph)
         await request.state.db.in_thread(
             collateral.add_picture, request.user.party_id, request.path_params["id"], digest=digest,

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from auctions.verify import verify
 from market.errors import Fault
+from market.inputs import text_of
 from storage import home as homes
 from storage import parties
 from web.render import page, page_or_part, utc_now
@@ -61,7 +62,7 @@ async def verify_page(request: Request) -> Response:
 async def verify_journal(request: Request) -> Response:
     """Check an uploaded public journal as anybody can offline (auctions/verify.py); nothing is kept."""
     form = await request.form(max_files=1)
-    file, head = form.get("journal"), str(form.get("head", "")).strip().lower()
+    file, head = form.get("journal"), text_of(form, "head").strip().lower()
     faults = []
     if not isinstance(file, UploadFile) or not file.filename:
         faults.append(Fault("missing", "journal", "", "a journal file"))

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 
 from auctions.rulesets import Ruleset
 from market.errors import BadInput, Conflict, Fault, NotFound
-from market.inputs import Reader
+from market.inputs import Reader, text_of
 from market.lots import KINDS, TERMS_OPEN, LotTerms, canonical, read_draft, read_terms_of, rules_in_words
 from market.money import DECIMALS, amount_text
 from storage import lots
@@ -105,7 +105,7 @@ async def watch(request: Request) -> Response:
     await request.state.db.in_thread(lots.watch, request.user.id, lot_id, follow=follow)
     if request.headers.get("hx-request") == "true":
         return page(request, "lots/_watch.html", {"lot_id": lot_id, "watched": follow})
-    after = str(form.get("next", ""))
+    after = text_of(form, "next")
     return redirect(request, after if after == "/lots" or after.startswith("/lots?") else f"/lots/{lot_id}")
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from market.errors import BadInput, Conflict, Fault, MarketError, NotFound
-from market.inputs import Reader
+from market.inputs import Reader, text_of
 from market.parties import DECLARATIONS, MOVES, SCOPES, name_key, read_key, read_new_password, read_registration
 from storage import parties
 from web.render import LANGUAGES, page, redirect, utc_now
@@ -58,8 +58,8 @@ async def sign_in_page(request: Request) -> Response:
 async def sign_in(request: Request) -> Response:
     """Check name and password: the same answer, in the same time, for unknown and wrong."""
     form = await request.form()
-    email, password = str(form.get("email", ""))[:254], str(form.get("password", ""))[:200]
-    after = _local(str(form.get("next", "")))
+    email, password = text_of(form, "email")[:254], text_of(form, "password")[:200]
+    after = _local(text_of(form, "next"))
     db, now = request.state.db, utc_now()
     address = request.client.host if request.client else ""
     keys = [_failure_key(name_key(email), address), _failure_key(name_key(email)), _failure_key("", address)]
@@ -124,7 +124,7 @@ async def demo_sign_in(request: Request) -> Response:
     settings = request.app.state.settings
     if not settings.demo or not is_loopback(request.client.host if request.client else ""):
         raise NotFound("page")
-    token = str((await request.form()).get("token", ""))
+    token = text_of(await request.form(), "token")
     person_id = read_link_token(request.app.state.secrets.secret, token)
     if person_id is None:
         raise Conflict("link_used")
@@ -252,7 +252,7 @@ async def set_password(request: Request) -> Response:
     person = await request.state.db.read_in_thread(parties.person, request.user.id)
     try:
         password = read_new_password(form, (person.email.partition("@")[0], person.name))
-        if person.password_hash and not await verify(person.password_hash, str(form.get("password", ""))[:200]):
+        if person.password_hash and not await verify(person.password_hash, text_of(form, "password")[:200]):
             raise BadInput([Fault("password_wrong", "password", "", "the present password")])
     except BadInput as bad:
         return await _settings(request, bad.faults)

@@ -23,6 +23,7 @@ from babel.numbers import get_currency_name
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -364,7 +365,9 @@ def page(
         "faults": [],
         **(context or {}),
     }
-    everything["values"] = _Values(everything["values"])
+    # A file that came where text belongs is not shown again.
+    typed = {name: value for name, value in everything["values"].items() if not isinstance(value, UploadFile)}
+    everything["values"] = _Values(typed)
     headers = {"Cache-Control": "no-store"} if request.user.id is not None else {"Cache-Control": "no-cache"}
     headers["Vary"] = "Cookie, Accept-Language, HX-Request"
     return HTMLResponse(environment().get_template(template).render(everything), status, headers)
