@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -238,6 +238,7 @@ routes: list[BaseRoute] = [
 
 api = APIRouter(tags=["settlements"])
 LIMIT = Query(ge=1, le=200)
+Id = Annotated[int, Path(ge=1, le=2**53)]
 AFTER = Query(ge=0, le=2**62, description="id of the last one of the page before")
 
 
@@ -253,7 +254,7 @@ async def list_settlements(
 
 @api.get("/settlements/{sale_id}", responses=PROBLEMS)
 async def get_settlement(
-    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], sale_id: int, after: Annotated[int, AFTER] = 0
+    request: Request, visitor: Annotated[Visitor, allowed(*SEES)], sale_id: Id, after: Annotated[int, AFTER] = 0
 ) -> dict[str, Any]:
     """One sale with its timeline, payments and accounts, as the caller may see it; `after` pages the accounts."""
     shown: Shown = await request.app.state.db.read_in_thread(
