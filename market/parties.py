@@ -34,7 +34,7 @@ _LOOKALIKES = str.maketrans("авекмнорстухіјѕԁһԛԝαβεζηι�
 
 
 def name_key(name: str) -> str:
-    """What two names are compared by: NFKC, case folded, lookalikes as one, single blanks (promises.md, bad input 6)."""
+    """What two names are compared by: NFKC, case folded, lookalikes as one, single blanks (bad input 6)."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES).split())
 
 
