@@ -95,8 +95,12 @@ def connect(port: int, path: str, headers: Mapping[str, str]) -> Line:
     return Line(plain, bytearray(rest))
 
 
-def answers_in(buffer: bytearray, kinds: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Take whole frames off the buffer; give the payload of those that answer something we sent."""
+def answers_in(line: Line, kinds: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Take whole frames off the line's buffer; give the payload of those that answer something we sent.
+
+    A ping gets its pong: whoever is silent for too long is let go.
+    """
+    buffer = line.buffer
     at, end = 0, len(buffer)
     while end - at >= 2:
         size, start = buffer[at + 1], at + 2
@@ -110,12 +114,15 @@ def answers_in(buffer: bytearray, kinds: tuple[bytes, ...]) -> Iterator[bytes]:
             size, start = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
         if end < start + size:
             break
-        if buffer[start + 9 : start + 12] in kinds:
+        if buffer[at] == PING:
+            _send_all(line.socket, bytes((PONG, 0x80 | size)) + b"\0\0\0\0" + bytes(buffer[start : start + size]))
+        elif buffer[start + 9 : start + 12] in kinds:
             yield bytes(buffer[start : start + size])
         at = start + size
     del buffer[:at]
 
 
+PING, PONG = 0x89, 0x8A
 ANSWERS = (b"ack", b"err", b"bus", b"unk", b"pon")
 
 
@@ -163,7 +170,7 @@ def drive(lines: Sequence[Line], in_flight: int, seconds: float) -> Measured:
             line.buffer += line.socket.recv(262_144)
             now = time.perf_counter()
             got = 0
-            for payload in answers_in(line.buffer, ANSWERS):
+            for payload in answers_in(line, ANSWERS):
                 got += 1
                 latencies.append(now - line.sent_at.popleft())
                 if payload[9:12] == b"ack":
@@ -225,7 +232,7 @@ def drive_open(lines: Sequence[Line], rate: float, seconds: float) -> Measured:
             line = by_fd[fd]
             line.buffer += line.socket.recv(262_144)
             now = ended = time.perf_counter()
-            for payload in answers_in(line.buffer, ANSWERS):
+            for payload in answers_in(line, ANSWERS):
                 pending -= 1
                 latencies.append(now - line.sent_at.popleft())
                 if payload[9:12] == b"ack":
@@ -674,7 +681,7 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
                 answer: bytes | None = None
                 while answer is None:
                     line.buffer += line.socket.recv(65_536)
-                    answer = next(answers_in(line.buffer, ANSWERS), None)
+                    answer = next(answers_in(line, ANSWERS), None)
                 took.append(time.monotonic() - started)
                 if b'"accepted"' not in answer:
                     raise RuntimeError(answer.decode())

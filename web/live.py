@@ -232,9 +232,8 @@ class Connection:
                 case PlaceBid() | SetProxy() | StopProxy():
                     self._command(message, now)
                 case Ping():
-                    self.tell(
-                        {"type": "pong", **({"id": message.id} if message.id else {}), "clock": self.gateway.clock()}
-                    )
+                    id = f'"id":"{message.id}",' if message.id else ""
+                    self.socket.tell(f'{{"type":"pong",{id}"clock":"{self.gateway.clock()}"}}'.encode())
                 case Watch():
                     self._check_watch(message)
                     self.gateway.spawn(self._watch(message))

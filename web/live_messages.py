@@ -77,8 +77,8 @@ _TYPES: dict[str, type[Struct]] = {
     for kind in (Watch, Unwatch, PlaceBid, SetProxy, StopProxy, Get, Ping)
 }
 # How many quotation marks a message has in which no name stands twice: two for each name and each string.
-# Another number (an escape, a name twice) is looked at slowly.
-_BID_QUOTES = 14
+# Another number (an escape, a name twice, a name that may be left out) is looked at slowly.
+_QUOTES: dict[type[Struct], int] = {PlaceBid: 14, SetProxy: 14, StopProxy: 10, Ping: 8}
 
 
 class Fault(Exception):
@@ -97,7 +97,7 @@ def read(text: str) -> FromClient:
         raise diagnose(text) from None
     except RecursionError:
         raise Fault("message_format", expected=f"nested at most {DEPTH} deep") from None
-    if type(message) is PlaceBid and text.count('"') == _BID_QUOTES:
+    if text.count('"') == _QUOTES.get(type(message)) and (type(message) is not Ping or message.id):
         return message
     try:
         json.loads(text, object_pairs_hook=_no_name_twice)
