@@ -39,7 +39,7 @@ from web.live import Unavailable
 from web.live_messages import outside, position_facts, standing_facts
 from web.lots import KIND_WORDS, read_reason, title_of
 from web.render import N_, _gettext, language, page, page_or_part, part, redirect, speaking, utc_now
-from web.security import Visitor, requires
+from web.security import Visitor, cookie_name, requires, set_cookie
 
 BIDS_SHOWN = 400
 JOURNAL_AT_ONCE = 500
@@ -70,6 +70,8 @@ SCRIPT_WORDS = {
     "keys_on": N_("Letter keys: on"),
     "keys_off": N_("Letter keys: off"),
     "next_end": N_("A bid now moves the end to %(time)s."),
+    "more": N_("More"),
+    "less": N_("Fold away"),
 }
 
 
@@ -97,6 +99,16 @@ class View:
         unit = 10 ** decimals(self.facts.currency)
         step = self.terms.step_minor or self.jumps[1] - self.jumps[0]
         return 0 if self.terms.opening_minor % unit == 0 and step % unit == 0 else decimals(self.facts.currency)
+
+    @property
+    def whole(self) -> bool:
+        """Whether figures go without decimals, a choice for the whole lot."""
+        return self.places == 0
+
+    @property
+    def decimals(self) -> int:
+        """Decimals of the currency."""
+        return decimals(self.facts.currency)
 
     @property
     def is_maximum(self) -> bool:
@@ -212,7 +224,7 @@ def _mine_context(
         "command_id": uuid4().hex, "agreement": AGREEMENT[language()], "lot": shown.lot, "answer": None,
         "agreement_hash": agreement_hash(shown.lot.frozen_hash), "unlimited": UNLIMITED_MINOR, "confirm": None,
         "limit_minor": position.limit_minor if position else asked.limit_minor if asked else None, "faults": [],
-        "typed": "", "unknown": "", "command": None,
+        "typed": "", "unknown": "", "command": None, "confirm_from_minor": _confirm_from(request, facts.auction_id),
     }  # fmt: skip
 
 
@@ -295,27 +307,63 @@ async def post_bid(request: Request) -> Response:
     assert amount is not None
     position: Position | None = context["position"]
     context |= {"typed": str(form["amount"]), "command_id": command_id}
-    if form.get("confirmed") != "yes" and _needs_confirm(view, position, amount, form):
-        return _panel(request, context | {"confirm": confirm_of(view, amount, "bid")}, 200)
+    if form.get("confirmed") != "yes" and _needs_confirm(view, position, amount, form, context["confirm_from_minor"]):
+        return _panel(request, context | {"confirm": confirm_of(view, amount, "bid", position)}, 200)
     return await _submit(request, context, PlaceBid(command_id, visitor.party_id, amount))
 
 
-def _needs_confirm(view: View, position: Position | None, amount_minor: int, form: Mapping[str, Any]) -> bool:
-    """The first bid on a lot, one far over the minimum, one against oneself, and what was typed are confirmed."""
+def _needs_confirm(
+    view: View, position: Position | None, amount_minor: int, form: Mapping[str, Any], own_minor: int | None
+) -> bool:
+    """The first bid on a lot, one far over the minimum, one against oneself, and what was typed are confirmed.
+
+    `own_minor`: from which amount on the bidder himself wants to be asked.
+    """
     if position is None:
         return False  # refused anyway, with the reason
     first = position.maximum_minor is None
     far = amount_minor > view.standing.minimum_minor + CONFIRM_STEPS * view.step_minor
-    return first or far or position.state == "leading" or form.get("step") == "review"
+    large = own_minor is not None and amount_minor >= own_minor
+    return first or far or large or position.state == "leading" or form.get("step") == "review"
 
 
-def confirm_of(view: View, amount_minor: int, kind: str) -> dict[str, Any]:
-    """What is confirmed: the amount, what comes on top, and what it would come to. `kind`: bid or proxy."""
+def confirm_of(view: View, amount_minor: int, kind: str, position: Position | None) -> dict[str, Any]:
+    """What is confirmed: the amount, what comes on top, and what it would come to. `kind`: bid or proxy.
+
+    A bid that the standing has passed (`passed_minor`) turns into the new minimum; a maximum stays what it was.
+    """
+    least = position.minimum_minor if position else view.standing.minimum_minor
+    passed_minor = amount_minor if amount_minor < least else None
+    if kind == "bid":
+        amount_minor = max(amount_minor, least)
     premium = share_bp(amount_minor, view.facts.lot_terms.premium_bp)
     return {
         "kind": kind, "amount_minor": amount_minor, "premium_minor": premium, "total_minor": amount_minor + premium,
-        "passed": amount_minor < view.standing.minimum_minor,
+        "passed_minor": passed_minor,
     }  # fmt: skip
+
+
+def _confirm_from(request: Request, auction_id: int) -> int | None:
+    """From which amount on a bidder wants every bid confirmed: kept in the browser, for it decides nothing."""
+    value = request.cookies.get(cookie_name(request.app.state.settings, f"confirm-{auction_id}"), "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 15 else None
+
+
+@requires("investor")
+async def post_confirm_from(request: Request) -> Response:
+    """Keep from which amount on this bidder wants to be asked; nothing: by the room's own rules alone."""
+    auction_id = request.path_params["id"]
+    facts = await _facts(request, auction_id)
+    reader = Reader(dict(await request.form()))
+    amount = reader.amount("confirm_from", facts.currency, required=False)
+    try:
+        reader.done()
+    except BadInput as bad:
+        return _panel(request, await _private(request, auction_id) | {"faults": bad.faults}, 422)
+    response = redirect(request, f"/lots/{facts.lot_id}#mine")
+    value = "" if amount is None else str(amount)
+    set_cookie(response, request.app.state.settings, f"confirm-{auction_id}", value, days=30)
+    return response
 
 
 @requires("investor")
@@ -336,7 +384,7 @@ async def post_proxy(request: Request) -> Response:
         return await _submit(request, context, StopProxy(command_id, request.user.party_id))
     assert maximum is not None
     if form.get("confirmed") != "yes":
-        context |= {"command_id": command_id, "confirm": confirm_of(view, maximum, "proxy")}
+        context |= {"command_id": command_id, "confirm": confirm_of(view, maximum, "proxy", context["position"])}
         return _panel(request, context, 200)
     return await _submit(request, context, SetProxy(command_id, request.user.party_id, maximum))
 
@@ -518,6 +566,7 @@ routes: list[BaseRoute] = [
     Route("/auctions/{id:int}/mine", mine_part),
     Route("/auctions/{id:int}/bids", post_bid, methods=["POST"]),
     Route("/auctions/{id:int}/proxy", post_proxy, methods=["POST"]),
+    Route("/auctions/{id:int}/confirm-from", post_confirm_from, methods=["POST"]),
     Route("/auctions/{id:int}/participations", ask, methods=["POST"]),
     Route("/auctions/{id:int}/control/{what}", control, methods=["POST"]),
     Route("/auctions/{id:int}/journal.jsonl", download),

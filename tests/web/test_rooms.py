@@ -243,3 +243,52 @@ def test_sold_not_paid_listed_again_the_old_buyer_barred(demo_site: Site) -> Non
     form = {"agreed": "on", "agreement": agreement}
     assert one.post(f"/auctions/{auctions[1].id}/participations", form).status_code == 403
     assert other.post(f"/auctions/{auctions[1].id}/participations", form).status_code == 303
+
+
+def test_what_is_confirmed(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published()
+    one, other = world.bidder(auction_id), world.bidder(auction_id)
+    world.opened(auction_id)
+    bid(one, auction_id, "840000", "a")
+    bid(other, auction_id, "850000", "b")
+    address = f"/auctions/{auction_id}/bids"
+    # What the standing has passed turns into the minimum, and is not sent.
+    asked = one.post(address, {"command_id": "c", "amount": "845000", "step": "review"})
+    assert "CNY 845,000 is below the minimum now." in asked.text
+    assert "Confirm bid CNY 855,000" in asked.text
+    assert 'name="amount" value="855000.00"' in asked.text
+    # At most ten steps over the minimum, and not the first: it needs none; from the bidder's own threshold on it does.
+    assert one.post(f"/auctions/{auction_id}/confirm-from", {"confirm_from": "860000"}).status_code == 303
+    assert "Confirmed from" in one.get(f"/lots/{lot_id}?lang=en").text
+    assert one.post(address, {"command_id": "d", "amount": "860000"}).status_code == 200
+    assert one.post(f"/auctions/{auction_id}/confirm-from", {"confirm_from": "1e5"}).status_code == 422
+    assert one.post(f"/auctions/{auction_id}/confirm-from", {"confirm_from": ""}).status_code == 303
+    assert one.post(address, {"command_id": "d", "amount": "860000"}).status_code == 303
+    assert other.post(address, {"command_id": "e", "amount": "920000"}).status_code == 200
+    # A maximum stays what it was, and says that it is passed.
+    low = other.post(f"/auctions/{auction_id}/proxy", {"command_id": "f", "maximum": "855000"}).text
+    assert "The standing has passed this amount" in low
+    assert "Confirm maximum CNY 855,000" in low
+
+
+@pytest.mark.parametrize(
+    ("currency", "more", "button"),
+    [
+        ("JPY", {"opening": "840000", "step": "5000"}, "Bid JPY 840,000"),
+        ("KWD", {"opening": "840.125", "step": "5.005", "deposit": "84.125"}, "Bid KWD 840.125"),
+        ("KWD", {"opening": "840", "step": "5", "deposit": "84.125"}, "Bid KWD 840<"),
+    ],
+)
+def test_decimals_are_those_of_the_lot(demo_site: Site, currency: str, more: dict[str, str], button: str) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published(world.item(currency=currency, liens=""), **more)
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    assert button in one.get(f"/lots/{lot_id}?lang=en").text
+    bid(one, auction_id, more["opening"], "a")
+    assert f"standing + {currency} {int(float(more['step'])):,}" in mine_of(one, lot_id)
+
+
+def mine_of(visit: Visit, lot_id: int) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", visit.get(f"/lots/{lot_id}?lang=en").text).split())

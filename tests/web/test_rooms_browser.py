@@ -147,6 +147,36 @@ def test_the_room_comes_back_after_a_break(browser: Browser, served: ServedSite)
     seat.context.close()  # a lost line is an error of the console; it is what this test makes
 
 
+def test_what_is_being_confirmed_follows_the_standing(browser: Browser, served: ServedSite) -> None:
+    world = World(served)
+    money = {"opening": "840.125", "step": "5.005", "deposit": "84.125"}
+    lot_id, auction_id = world.published(world.item(currency="KWD", liens=""), **money)
+    one, other = world.bidder(auction_id), world.bidder(auction_id)
+    world.opened(auction_id)
+    seat = Seat(browser, served, one, viewport={"width": 360, "height": 740})
+    seat.open(f"/lots/{lot_id}")
+    seat.see("#link", "live")
+    seat.page.click("#more")  # the sheet: over the lower half, the strip stays, Escape folds it away
+    seat.see("#more", "Fold away")
+    box = seat.page.locator("#mine").bounding_box()
+    assert box is not None
+    assert box["y"] >= 740 / 2 - 40
+    assert seat.page.locator("#strip-live").is_visible()
+    seat.page.keyboard.press("Escape")
+    seat.see("#more", "More")
+    seat.page.locator("#bottombar button[name=amount]").click()
+    seat.see("#confirm", "Confirm bid KWD 840.125")
+    form = {"command_id": "o", "amount": "840.125", "confirmed": "yes"}
+    assert other.post(f"/auctions/{auction_id}/bids", form).status_code == 303
+    seat.see("#passed", "KWD 840.125 is below the minimum now")
+    seat.see("#confirm", "Confirm bid KWD 845.130")
+    seat.see("#bidtable", "840.125")
+    assert seat.page.locator("#mine .answer").count() == 0, "nothing was sent"
+    seat.page.locator("#confirm button.first").click()
+    seat.see("#mine", "Accepted: KWD 845.130")
+    seat.close()
+
+
 def test_without_script(browser: Browser, served: ServedSite) -> None:
     world = World(served)
     lot_id, auction_id = world.published()

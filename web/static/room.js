@@ -12,7 +12,10 @@
   const group = (digits) => digits.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
   // "1305000.00" as people read it: as the server's filter has it without decimals where there are none.
   const figure = (text, keep) => { const [whole, part] = text.split("."); return group(whole) + (part && (keep || Number(part)) ? "." + part : ""); };
-  const money = (text, currency) => (chinese && currency === "CNY" ? "¥" : currency + " ") + figure(text);
+  // Decimals are a choice for the whole room; lists of lots go without where there are none.
+  const withDecimals = Boolean(room) && room.dataset.places !== "0";
+  const minorOf = 10 ** Number(room?.dataset.decimals ?? 2);
+  const money = (text, currency) => (chinese && currency === "CNY" ? "¥" : currency + " ") + figure(text, withDecimals);
   const zone = room?.dataset.zone;
   const clockText = (ms, parts = 3) => new Date(ms).toLocaleTimeString("en-GB", { timeZone: zone, hour12: false, fractionalSecondDigits: parts || undefined });
   const kept = (name, value) => { try { if (value === undefined) return localStorage.getItem(name); localStorage.setItem(name, value); } catch { /* private mode */ } return null; };
@@ -151,8 +154,8 @@
   // --- parts ------------------------------------------------------------------------------------
   function tint(element) { element.classList.remove("changed"); void element.offsetWidth; element.classList.add("changed"); }
   let pressed = false;
-  addEventListener("pointerdown", (event) => { pressed = Boolean(event.target.closest?.("#quick, #bottombar")); }, true);
-  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => setTimeout(() => { pressed = false; if (held) { const html = held; held = null; swapParts(html); } }, 0), true);
+  addEventListener("pointerdown", (event) => { pressed = Boolean(event.target.closest?.("#quick, #bottombar, #confirm")); }, true);
+  for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => setTimeout(() => { pressed = false; askAnew(); if (held) { const html = held; held = null; swapParts(html); } }, 0), true);
   let held = null;
 
   function swapParts(html) {
@@ -166,6 +169,7 @@
       const focused = document.activeElement, inside = shown.contains(focused), at = inside ? [...shown.querySelectorAll("button")].indexOf(focused) : -1;
       if (part.id === "standing") standingChanged(shown, part);
       shown.replaceWith(part);
+      if (part.id === "standing") askAnew();
       if (part.id === "quick") { bottomBar(); if (at >= 0) part.querySelectorAll("button")[at]?.focus(); }
     }
   }
@@ -175,10 +179,25 @@
     if (before.dataset.phase !== after.dataset.phase) setTimeout(refreshMine, 300);
     if (Number(after.dataset.extensions) > Number(before.dataset.extensions)) clearlot.alert(fill(words.moved, { time: clockText(Number(after.dataset.closes), 0) }));
     else if (Date.now() - sayAt > 5000) { sayAt = Date.now(); clearlot.say(after.dataset.say); }
+  }
+  // The standing has passed what is being confirmed: the server gives the confirm anew, for the new minimum, unpressed.
+  function askAnew() {
     const confirm = $("confirm"), amount = confirm?.querySelector("[name=amount]");
-    const scale = 10 ** (Number(room.dataset.minorPlaces || 2));
-    // The standing passed what is being confirmed: ask the server for the confirm anew, unpressed.
-    if (amount && Math.round(Number(amount.value) * scale) < Number(after.dataset.minimum) && !confirm.dataset.sent) confirm.classList.add("passed");
+    if (!amount || pressed || confirm.dataset.sent || Math.round(Number(amount.value) * minorOf) >= Number($("standing").dataset.minimum)) return;
+    if (confirm.dataset.asked === $("standing").dataset.sequence) return;
+    confirm.dataset.asked = $("standing").dataset.sequence;
+    const data = new FormData(confirm);
+    data.set("confirmed", "");
+    data.set("step", "review");
+    fetch(confirm.getAttribute("action"), { method: "POST", body: new URLSearchParams(data), credentials: "same-origin", headers: { "HX-Request": "true" } })
+      .then((response) => response.text())
+      .then((text) => {
+        if ($("confirm") !== confirm || confirm.dataset.sent || !text.includes('id="mine"')) return;
+        if (pressed) { delete confirm.dataset.asked; return; }
+        showMine(text, true);
+        if ($("passed")) clearlot.alert($("passed").textContent);
+      })
+      .catch(() => { delete confirm.dataset.asked; });
   }
   let asking = false, askAgain = false;
   async function refreshMine(answer) {
@@ -230,12 +249,26 @@
       copy.setAttribute("form", "bidform");
       bar.append(copy);
     }
-    const more = document.createElement("a");
-    more.href = "#mine";
-    more.className = "button";
-    more.textContent = chinese ? "更多" : "More";
+    const more = document.createElement("button");
+    more.id = "more";
+    more.type = "button";
+    more.setAttribute("aria-controls", "mine");
+    more.addEventListener("click", () => sheet(!document.body.classList.contains("sheet-open")));
     bar.append(more);
     document.body.classList.add("has-bar");
+    sheetWords();
+  }
+  // On a phone: all one's controls over the lower half, under the strip, which stays.
+  function sheet(open) {
+    document.body.classList.toggle("sheet-open", open);
+    sheetWords();
+    if (open) $("mine").focus({ preventScroll: true });
+    else $("more")?.focus();
+  }
+  function sheetWords() {
+    const open = document.body.classList.contains("sheet-open"), more = $("more");
+    more.textContent = open ? words.less : words.more;
+    more.setAttribute("aria-expanded", String(open));
   }
 
   // --- bidding --------------------------------------------------------------------------------
@@ -249,7 +282,7 @@
     const data = new FormData(form);
     if (event.submitter?.name) data.set(event.submitter.name, event.submitter.value);
     form.dataset.sent = "1";
-    for (const button of document.querySelectorAll("#mine button, #bottombar button")) button.disabled = true;
+    for (const button of document.querySelectorAll("#mine button, #bottombar button[name]")) button.disabled = true;
     const confirmed = form.id === "confirm";
     if (confirmed && socket?.readyState === WebSocket.OPEN && !lostSince) bySocket(form, data);
     else byForm(form, data);
@@ -300,9 +333,9 @@
       if (table.querySelector(`[data-entry="${entry.sequence}"][data-bidder="${one.bidder}"][data-how="${one.type}"]`)) continue;
       table.querySelector(".none")?.remove();
       const row = table.insertRow(0);
-      Object.assign(row.dataset, { entry: entry.sequence, at, minor: Math.round(Number(one.amount) * 100), how: one.type, bidder: one.bidder });
+      Object.assign(row.dataset, { entry: entry.sequence, at, minor: Math.round(Number(one.amount) * minorOf), how: one.type, bidder: one.bidder });
       if (extended) row.dataset.extended = "";
-      const cells = [entry.sequence, fill(words.bidder, { number: one.bidder }), figure(one.amount, room.dataset.places !== "0"), clockText(at), words[one.type] + (extended ? ` · ${words.extended}` : "")];
+      const cells = [entry.sequence, fill(words.bidder, { number: one.bidder }), figure(one.amount, withDecimals), clockText(at), words[one.type] + (extended ? ` · ${words.extended}` : "")];
       cells.forEach((text, index) => { const cell = row.insertCell(); cell.textContent = text; if (index === 0 || index === 2) cell.className = "n"; });
       points.push({ at, value: Number(one.amount), how: one.type, bidder: one.bidder, extended });
       while (table.rows.length > 400) table.deleteRow(-1);
@@ -310,7 +343,7 @@
     draw();
   }
   const points = [];
-  for (const row of [...(table?.rows ?? [])].reverse()) if (row.dataset.minor) points.push({ at: Number(row.dataset.at), value: Number(row.dataset.minor) / 100, how: row.dataset.how, bidder: row.dataset.bidder, extended: "extended" in row.dataset });
+  for (const row of [...(table?.rows ?? [])].reverse()) if (row.dataset.minor) points.push({ at: Number(row.dataset.at), value: Number(row.dataset.minor) / minorOf, how: row.dataset.how, bidder: row.dataset.bidder, extended: "extended" in row.dataset });
   let plot = null, drawn = 0;
   function draw() {
     if (!room || !window.uPlot || points.length < 2) return;
@@ -320,7 +353,7 @@
     const place = $("plot"), style = getComputedStyle(document.documentElement), color = (name) => style.getPropertyValue(name).trim();
     const me = room.dataset.bidder;
     const data = [points.map((p) => p.at / 1000), points.map((p) => p.value), points.map((p) => (String(p.bidder) === me ? p.value : null))];
-    if (room.dataset.openReserve) data.push(points.map(() => Number(room.dataset.openReserve) / 100));
+    if (room.dataset.openReserve) data.push(points.map(() => Number(room.dataset.openReserve) / minorOf));
     place.hidden = false;
     if (plot) return plot.setData(data);
     const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
@@ -377,6 +410,7 @@
   document.addEventListener("keydown", (event) => {
     if (!room) return;
     if (event.key === "Escape" && $("confirm")) { $("back").click(); return; }
+    if (event.key === "Escape" && document.body.classList.contains("sheet-open")) { sheet(false); return; }
     if (!letters || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
     const free = document.querySelector("#freeform [name=amount]");
     const act = {
