@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from market.errors import BadInput, Fault, MarketError, NotAllowed
 from web.calls import DESCRIPTION, IdempotencyKeys
-from web.errors import HANDLERS, problem
+from web.errors import HANDLERS, on_bug, problem
 from web.security import REQUESTS_BURST, REQUESTS_PER_SECOND, Visitor
 
 DEPTH = 16  # of JSON, at most
@@ -249,7 +249,7 @@ def create_api(app: Starlette) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,  # its page loads from other hosts
         redoc_url=None,
-        exception_handlers={**HANDLERS, RequestValidationError: on_validation},
+        exception_handlers={**HANDLERS, RequestValidationError: on_validation, Exception: on_bug},
     )
     api.add_middleware(IdempotencyKeys)
     api.state = app.state

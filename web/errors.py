@@ -121,6 +121,11 @@ async def on_lost_database(request: Request, error: Exception) -> Response:
     return answer
 
 
+async def on_bug(request: Request, error: Exception) -> Response:
+    """What a program gets for our own mistake; the guard logs it, since it rises on."""
+    return refuse(request, 500, "internal")
+
+
 HANDLERS: dict[Any, Any] = {
     MarketError: on_market_error,
     BadInput: on_bad_input,
