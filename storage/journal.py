@@ -77,7 +77,7 @@ def _turned(one: Work, answers: list[Answer], entries: list[Entry]) -> Turned:
     auction = one.fold.auction
     standing = auction.standing(one.fold.sequence)
     parties = set(one.parties)
-    for entry in entries:
+    for entry in _after(entries):
         parties.update([event.party_id for event in entry.events if type(event) is LimitSet])
     return Turned(
         one.auction_id, answers, entries, standing,

@@ -32,7 +32,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from auctions import messages as commands
 from auctions.bidding import Phase, Position, Standing
 from auctions.journal import Answered, Busy, Entry, Fold, JournalBroken, KeyReused, NothingToDo
-from auctions.messages import BIDDER_COMMANDS, AutoBid, Bid, Close, Command, Disturbed, Refused, Tick
+from auctions.messages import AutoBid, Bid, Close, Command, Disturbed, Refused, Tick
 from auctions.sequencer import Sequencer, Told, Turned, TurnFailed, Unknown, Work
 from market.errors import BadInput, Conflict, MarketError, NotFound
 from market.money import amount_text, parse_amount
@@ -696,9 +696,9 @@ class Gateway:
         self.trouble = ""
         self.turns += 1
         self.turn_seconds += time.perf_counter() - started
-        for asked, done in zip(work, turned, strict=True):
-            for one, answer in zip(asked.waiting, done.answers, strict=True):
-                if type(answer) is Entry and isinstance(one.command, BIDDER_COMMANDS):
+        for done in turned:
+            for answer in done.answers:
+                if type(answer) is Entry and answer.scope > 0:  # a bidder's
                     if type(answer.events[-1]) is Refused:
                         self.refused += 1
                     else:
