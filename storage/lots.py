@@ -19,11 +19,12 @@ from auctions.rulesets import PACKAGED, Ruleset, Terms, packaged
 from market import lots as rules
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.lots import Check, LotDraft, LotTerms, Previous, Status, move
-from storage import notices
+from storage import notices, settlement
 from storage.journal import entries_after, open_journal
 from storage.parties import note
 from storage.tables import (
     Auction,
+    BankAccount,
     Collateral,
     Entry,
     LoanAccount,
@@ -505,6 +506,7 @@ class Shown:
     deposit: PaymentDue | None
     sale: Sale | None  # only for the buyer, the creditor and the operator
     balance: PaymentDue | None
+    bank: BankAccount | None  # where the viewer's deposit or balance is paid to
     watched: bool
 
     @property
@@ -559,6 +561,7 @@ def lot_to_show(
         deposit=deposit,
         sale=sale,
         balance=balance,
+        bank=settlement.account_to_pay(session, lot.currency) if deposit or balance else None,
         watched=person_id is not None and session.get(Watch, (person_id, lot_id)) is not None,
     )
 

@@ -843,14 +843,18 @@ def show_sale(session: Session, sale_id: int, *, party_id: int | None, is_operat
         payouts = payouts.where(Payout.party_id == lot.creditor_id)
     elif view == "buyer":
         payouts = payouts.where(Payout.party_id == sale.buyer_id)
-    bank = session.exec(
-        select(BankAccount).where(BankAccount.currency == sale.currency).order_by(col(BankAccount.id))
-    ).first()
+    bank = account_to_pay(session, sale.currency)
     return Shown(
         SaleLine(sale, lot, names[sale.buyer_id], names[lot.creditor_id], balance), view,
         list(session.exec(select(SaleStep).where(SaleStep.sale_id == sale.id).order_by(col(SaleStep.id)))), deposit,
         list(paid_by), list(session.exec(payouts)), list(shown_accounts), int(totals[0]), int(totals[1]), bank,
     )  # fmt: skip
+
+
+def account_to_pay(session: Session, currency: str) -> BankAccount | None:
+    """The platform's account that deposits and balances in `currency` are paid to."""
+    found = select(BankAccount).where(BankAccount.currency == currency).order_by(col(BankAccount.id))
+    return session.exec(found).first()
 
 
 def payments_due(session: Session, *, party_id: int | None, limit: int = 100, after: int = 0) -> list[PaymentDue]:

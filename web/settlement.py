@@ -16,6 +16,7 @@ from market.inputs import Reader
 from market.money import amount_text
 from market.settlement import Status
 from storage import settlement
+from storage.database import Database
 from storage.settlement import SaleLine, Shown
 from storage.tables import PaymentDue, SaleStep
 from web.api import PROBLEMS, allowed
@@ -114,8 +115,11 @@ async def invoice(request: Request) -> Response:
 async def payments(request: Request) -> Response:
     """The payments that a party is expected to make: deposits and balances, with their references."""
     party_id = None if request.user.has("operator") else request.user.party_id
-    dues = await request.state.db.read_in_thread(settlement.payments_due, party_id=party_id)
-    return page(request, "settlement/payments.html", {"dues": dues})
+    db: Database = request.state.db
+    dues = await db.read_in_thread(settlement.payments_due, party_id=party_id)
+    currencies = {due.currency for due in dues}
+    banks = {one: await db.read_in_thread(settlement.account_to_pay, one) for one in currencies}
+    return page(request, "settlement/payments.html", {"dues": dues, "banks": banks})
 
 
 @requires("operator")

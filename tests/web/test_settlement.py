@@ -51,6 +51,7 @@ def test_the_walk_from_deposit_to_closed_out(site: Site, w: World) -> None:
     )
     assert "Kept" in text
     assert first.reference in buyer.get("/payments").text
+    assert w.bank.iban in buyer.get("/payments").text  # who must pay is told the account to pay to
     queue = operator.get("/reconciliation").text
     assert "1 line waits" in queue
     line = queue.split("/reconciliation/", 1)[1].split("/", 1)[0]
