@@ -236,11 +236,15 @@ async def save(request: Request) -> Response:
 # --- the operator -----------------------------------------------------------------------------------
 
 
+def _terms_of(lot: Lot) -> LotTerms:
+    return LotTerms.model_validate(lot.terms)
+
+
 @requires("operator")
 async def queue(request: Request) -> Response:
     """The lots that wait for a decision."""
     rows = await request.state.db.read_in_thread(lots.queue)
-    return page(request, "lots/queue.html", {"rows": rows, "kinds": KIND_WORDS})
+    return page(request, "lots/queue.html", {"rows": rows, "kinds": KIND_WORDS, "terms_of": _terms_of})
 
 
 @requires("operator")

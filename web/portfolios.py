@@ -26,7 +26,7 @@ from market.accounts import BUCKETS, Status
 from market.errors import BadInput, Fault, MarketError, NotFound
 from market.inputs import Reader, text_of
 from market.mappings import DATE_FORMATS, FIELDS, MOST_DPD, known
-from market.money import DECIMALS, amount_text
+from market.money import DECIMALS, allocate, amount_text
 from market.portfolios import DIMENSIONS, OTHER, SIZES, Selection
 from market.sheets import MOST_COLUMNS, MOST_ROWS, open_table
 from market.tape import annotated
@@ -590,8 +590,9 @@ def _bp(part_minor: int, whole_minor: int) -> int:
 def _strata(found: Portfolio, by: str) -> list[dict[str, Any]]:
     rows = found.strata.get(by, [])
     most = max((row[3] for row in rows), default=0) or 1
+    shares = allocate(10_000, [row[3] for row in rows]) if found.balance_minor else [0] * len(rows)
     shown = []
-    for name, accounts_count, principal, balance in rows:
+    for (name, accounts_count, principal, balance), share in zip(rows, shares, strict=True):
         if name == OTHER:
             text = _("all others")
         elif by == "size":
@@ -604,7 +605,7 @@ def _strata(found: Portfolio, by: str) -> list[dict[str, Any]]:
                 "accounts": accounts_count,
                 "principal": principal,
                 "balance": balance,
-                "share": _bp(balance, found.balance_minor),
+                "share": share,
                 "width": balance * 1000 // most,
             }
         )

@@ -197,3 +197,7 @@ def test_a_real_tape_from_the_page(site: Site, shared_data: Path) -> None:
     assert "75 accounts selected" in late
     assert "1,393,896.86" in late
     assert "31–120" in late
+    made = ann.post("/portfolios?bucket=16-30&bucket=31-120", {"name": "Late"}).headers["location"]
+    strata = ann.get(made).text
+    assert "30.84%" in strata
+    assert "69.16%" in strata  # the shares shown add up to the whole
