@@ -106,7 +106,7 @@ def _moved(done: Sequence[Turned], new: Sequence[Entry]) -> list[Turned]:
 
 def _after(new: Sequence[Entry]) -> list[Entry]:
     """The entries that leave more behind than themselves: an end, an admission."""
-    return [entry for entry in new if entry.events and any(type(e) in (*ENDS, LimitSet) for e in entry.events)]
+    return [entry for entry in new if entry.scope <= 0]  # a bidder's command (of his own scope) causes none of it
 
 
 def instant(ms: int) -> datetime:
