@@ -210,7 +210,15 @@ async def _room(request: Request, shown: Shown) -> dict[str, Any]:
     party_id = bids_as(visitor)
     standing, position = await request.app.state.gateway.look(shown.auction.id, party_id)
     rows = await request.state.db.read_in_thread(lots.bids, shown.auction.id, limit=BIDS_SHOWN)
-    return _mine_context(request, facts, standing, position, shown) | {"bids": rows}
+    head = await _head(request, facts.auction_id, standing.sequence)
+    proven = {"head": head, "checkpoint": signed_checkpoint(head, request.app.state.secrets.signing_key)}
+    return _mine_context(request, facts, standing, position, shown) | {"bids": rows} | proven
+
+
+async def _head(request: Request, auction_id: int, sequence: int) -> Entry:
+    found = await request.state.db.read_in_thread(journal.entries_after, auction_id, sequence - 1, limit=1)
+    entry: Entry = found[0]
+    return entry
 
 
 def _mine_context(
@@ -472,7 +480,12 @@ async def decide(request: Request) -> Response:
 async def my_bids(request: Request) -> Response:
     """Every auction that the party takes part in: deposit, position, receipts."""
     rows = await request.state.db.read_in_thread(participations.of_party, request.user.party_id)
-    return page(request, "rooms/mine.html", {"rows": rows, "unlimited": UNLIMITED_MINOR})
+    held: dict[str, tuple[int, int]] = {}  # currency -> auctions, minor units
+    for row in rows:
+        if row.deposit and row.deposit.paid_minor and row.auction.phase in participations.RUNNING:
+            auctions, minor = held.get(row.auction.currency, (0, 0))
+            held[row.auction.currency] = (auctions + 1, minor + row.deposit.paid_minor)
+    return page(request, "rooms/mine.html", {"rows": rows, "unlimited": UNLIMITED_MINOR, "held": held})
 
 
 # --- the operator -------------------------------------------------------------------------------------
@@ -532,11 +545,72 @@ async def _public_lines(db: Database, auction_id: int) -> AsyncIterator[str]:
         yield "".join(proof.public_line(entry) + "\n" for entry in entries)
 
 
+async def checkpoint(request: Request) -> Response:
+    """The newest hash of a journal under the platform's signature: fixes everything up to that entry."""
+    facts = await _facts(request, request.path_params["id"])
+    standing, _ = await request.app.state.gateway.look(facts.auction_id)
+    head = await _head(request, facts.auction_id, standing.sequence)
+    signed = signed_checkpoint(head, request.app.state.secrets.signing_key)
+    name = f"checkpoint-{facts.reference}-{facts.number}-{head.sequence}.json"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(json.dumps(signed, indent=1), media_type="application/json", headers=headers)
+
+
+async def calendar(request: Request) -> Response:
+    """The opening and the end of an auction as a calendar file (RFC 5545), each with an alarm before."""
+    facts = await _facts(request, request.path_params["id"])
+    standing, _ = await request.app.state.gateway.look(facts.auction_id)
+    name = facts.title_zh if language() == "zh" else facts.title_en
+    address = f"{request.app.state.settings.base_url}/lots/{facts.lot_id}"
+    lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Clearlot//EN"]
+    for what, words, at_ms in (
+        ("opens", _gettext("Bidding opens"), standing.opens_at_ms),
+        ("closes", _gettext("Bidding ends, if it is not extended"), standing.closes_at_ms),
+    ):
+        at = f"{from_ms(at_ms):%Y%m%dT%H%M%SZ}"
+        lines += [
+            "BEGIN:VEVENT", f"UID:{what}-{facts.auction_id}@clearlot", f"DTSTAMP:{utc_now():%Y%m%dT%H%M%SZ}",
+            f"DTSTART:{at}", f"DTEND:{at}", f"SUMMARY:{_ics(f'{words}: {name} ({facts.reference})')}", f"URL:{address}",
+            "BEGIN:VALARM", "ACTION:DISPLAY", "TRIGGER:-PT15M", f"DESCRIPTION:{_ics(name)}", "END:VALARM", "END:VEVENT",
+        ]  # fmt: skip
+    text = "".join(_folded(line) + "\r\n" for line in [*lines, "END:VCALENDAR"])
+    headers = {"Content-Disposition": f'attachment; filename="{facts.reference}-{facts.number}.ics"'}
+    return Response(text, media_type="text/calendar; charset=utf-8", headers=headers)
+
+
+def _ics(text: str) -> str:
+    """Text as a calendar file has it."""
+    text = " ".join(text.split())
+    for mark in ("\\", ";", ","):
+        text = text.replace(mark, "\\" + mark)
+    return text
+
+
+def _folded(line: str) -> str:
+    """A line in pieces of at most 75 bytes, none of which splits a character."""
+    pieces, size = [""], 0
+    for character in line:
+        size += len(character.encode())
+        if size > 73:
+            pieces, size = [*pieces, ""], len(character.encode())
+        pieces[-1] += character
+    return "\r\n ".join(pieces)
+
+
+def signed_checkpoint(head: Entry, seed: bytes) -> dict[str, str]:
+    """A checkpoint with the platform's signature, as `signed_receipt`."""
+    return _signed(proof.checkpoint(head.auction_id, head.sequence, head.hash, head.at_ms), seed)
+
+
 def signed_receipt(entry: Entry, seed: bytes) -> dict[str, str]:
     """A receipt with the platform's signature: text, Ed25519 signature and public key in base64, and the key's name."""
+    return _signed(proof.receipt(entry), seed)
+
+
+def _signed(text: str, seed: bytes) -> dict[str, str]:
     key = Ed25519PrivateKey.from_private_bytes(seed)
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    made = proof.signed(proof.receipt(entry), key.sign, hashlib.sha256(public).hexdigest()[:16])
+    made = proof.signed(text, key.sign, hashlib.sha256(public).hexdigest()[:16])
     return {
         "text": made.text, "key_id": made.key_id, "signature": b64encode(made.signature).decode(),
         "public_key": b64encode(public).decode(),
@@ -570,6 +644,8 @@ routes: list[BaseRoute] = [
     Route("/auctions/{id:int}/participations", ask, methods=["POST"]),
     Route("/auctions/{id:int}/control/{what}", control, methods=["POST"]),
     Route("/auctions/{id:int}/journal.jsonl", download),
+    Route("/auctions/{id:int}/checkpoint.json", checkpoint),
+    Route("/auctions/{id:int}/calendar.ics", calendar),
     Route("/auctions/{id:int}/receipts/{sequence:int}", receipt),
     Route("/participations", admissions),
     Route("/participations/{id:int}/{decision}", decide, methods=["POST"]),

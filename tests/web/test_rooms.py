@@ -292,3 +292,42 @@ def test_decimals_are_those_of_the_lot(demo_site: Site, currency: str, more: dic
 
 def mine_of(visit: Visit, lot_id: int) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", visit.get(f"/lots/{lot_id}?lang=en").text).split())
+
+
+def test_before_the_opening(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published(opens=timedelta(days=1))
+    one = world.bidder(auction_id)
+    page = one.get(f"/lots/{lot_id}?lang=en").text
+    assert f"/auctions/{auction_id}/calendar.ics" in page
+    file = one.get(f"/auctions/{auction_id}/calendar.ics?lang=zh")
+    assert file.headers["content-type"].startswith("text/calendar")
+    lines = file.text.replace("\r\n ", "").split("\r\n")
+    assert lines.count("BEGIN:VEVENT") == 2
+    opens_at = demo_site.db.read(lambda session: session.get_one(Auction, auction_id).opens_at)
+    assert f"DTSTART:{opens_at:%Y%m%dT%H%M%SZ}" in lines
+    assert all(len(line.encode()) <= 75 for line in file.text.split("\r\n"))
+    # What the bidder has at stake, and the newest hash under the platform's signature.
+    assert "CNY 84,000.00" in one.get("/bids?lang=en").text.split("<table", 1)[0]
+    signed = one.get(f"/auctions/{auction_id}/checkpoint.json").json()
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signed["public_key"]))
+    key.verify(base64.b64decode(signed["signature"]), signed["text"].encode())
+    text = json.loads(signed["text"])
+    last = one.get(f"/auctions/{auction_id}/journal.jsonl").text.splitlines()[-1]
+    assert text["hash"] == json.loads(last)["hash"]
+    assert text["hash"][:16] in page
+
+
+def test_a_lot_taken_off_sale(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published()
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    assert world.operator.post(f"/auctions/{auction_id}/control/pause", {"reason": "fault"}).status_code == 303
+    assert "at least 1 minute will" in mine_of(one, lot_id)
+    assert world.operator.post(f"/auctions/{auction_id}/control/withdraw", {"reason": "debt paid"}).status_code == 303
+    world.until(lambda: "debt paid" in demo_site.db.read(lambda session: session.get_one(Lot, lot_id).decision))
+    page = one.get(f"/lots/{lot_id}?lang=en").text
+    strip = page.split('id="strip-live"', 1)[1].split("</div>", 1)[0]
+    assert "Withdrawn" in strip
+    assert "Closed" not in strip

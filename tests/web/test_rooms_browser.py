@@ -171,6 +171,7 @@ def test_what_is_being_confirmed_follows_the_standing(browser: Browser, served: 
     seat.see("#passed", "KWD 840.125 is below the minimum now")
     seat.see("#confirm", "Confirm bid KWD 845.130")
     seat.see("#bidtable", "840.125")
+    assert re.search(r"\b\d\d:\d\d:\d\d\.\d{3}\b", seat.page.inner_text("#bidtable")), "the time of a pushed bid"
     assert seat.page.locator("#mine .answer").count() == 0, "nothing was sent"
     seat.page.locator("#confirm button.first").click()
     seat.see("#mine", "Accepted: KWD 845.130")

@@ -17,7 +17,7 @@
   const minorOf = 10 ** Number(room?.dataset.decimals ?? 2);
   const money = (text, currency) => (chinese && currency === "CNY" ? "¥" : currency + " ") + figure(text, withDecimals);
   const zone = room?.dataset.zone;
-  const clockText = (ms, parts = 3) => new Date(ms).toLocaleTimeString("en-GB", { timeZone: zone, hour12: false, fractionalSecondDigits: parts || undefined });
+  const clockText = (ms, parts = 3) => new Date(ms).toLocaleTimeString("en-GB", { timeZone: zone, hourCycle: "h23", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: parts || undefined });
   const kept = (name, value) => { try { if (value === undefined) return localStorage.getItem(name); localStorage.setItem(name, value); } catch { /* private mode */ } return null; };
 
   // --- the socket -----------------------------------------------------------------------------
@@ -230,7 +230,9 @@
       return;
     }
     positionOnly = false;
-    const opened = $("auto")?.open;
+    const opened = $("auto")?.open, answer = shown.querySelector(".answer");
+    // An answer stays until the position changes: "leading" may come right behind it.
+    if (!all && answer && part.dataset.position === shown.dataset.position) part.prepend(answer);
     shown.replaceWith(part);
     if (opened && $("auto")) $("auto").open = true;
     window.htmx?.process?.(part);
