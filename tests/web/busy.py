@@ -158,7 +158,9 @@ class Busy:
                 found += [(one, route.path, _size(route)) for one in sorted(route.methods or ()) if one in methods]
             elif isinstance(route, Mount) and route.path == "/api/v1":
                 for inner in _api_routes(route.routes):
-                    found += [(one, f"/api/v1{inner.path}", _size(inner)) for one in inner.methods if one in methods]
+                    found += [
+                        (one, f"/api/v1{inner.path}", _size(inner)) for one in inner.methods or () if one in methods
+                    ]
                 if "GET" in methods:
                     found.append(("GET", "/api/v1/openapi.json", None))
         assert len(found) > 20
