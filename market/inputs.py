@@ -33,9 +33,9 @@ def has_hidden(text: str, allowed: str = "") -> bool:
 
 
 def text_of(values: Mapping[str, Any], name: str) -> str:
-    """The text of one member as it was typed; "" when there is none, or a file where text belongs."""
+    """The text of one member as it was typed; "" when there is none, or what no text can be: a file, a NUL in it."""
     value = values.get(name)
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and "\0" not in value else ""
 
 
 class Reader:
