@@ -384,11 +384,11 @@ def _on_sale(session: Session, *, at: datetime) -> tuple[int, list[datetime], in
 
 
 def _to_offer_again(session: Session, cast: Cast, *, at: datetime) -> tuple[Lot, Actor] | None:
-    """A lot that was not sold or not paid for, some minutes ago, and may be offered again."""
+    """A lot of ours that was not sold or not paid for, some minutes ago; a visitor's own waits for the visitor."""
     rows = session.exec(
         select(Lot, func.max(Auction.number))
         .join(Auction, col(Auction.lot_id) == Lot.id)
-        .where(col(Lot.status).in_(("unsold", "defaulted")))
+        .where(col(Lot.status).in_(("unsold", "defaulted")), col(Lot.text_en).contains(demo_data.MADE_UP))
         .group_by(col(Lot.id))
         .having(func.max(Auction.number) < AUCTIONS_OF_A_LOT, func.max(Auction.closes_at) < at - timedelta(minutes=8))
         .order_by(col(Lot.id).desc())

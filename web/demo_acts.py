@@ -412,7 +412,7 @@ def portfolio_draft(db: Database, random: Random, creditor: Actor, *, at: dateti
             "portfolio", made.id, f"{choice.name_en}: {made.accounts} accounts",
             f"{choice.name_zh}{made.accounts}笔",
             f"{made.accounts} overdue accounts of {made.borrowers} borrowers as of {made.cutoff_on}. Assigned without "
-            "recourse; the price is shared over the accounts by balance. Made up for the demonstration.",
+            f"recourse; the price is shared over the accounts by balance. {demo_data.MADE_UP}",
             f"截至{made.cutoff_on}，{made.borrowers}户{made.accounts}笔逾期债权，无追索权转让，价款按债权余额分摊至单户。"
             "本标的为演示虚构。",
             "",

@@ -46,6 +46,8 @@ class DemoParty:
     purse: int = 100
 
 
+MADE_UP = "Made up for the demonstration."  # in the text of every lot of ours: a visitor's own is left to the visitor
+
 PLATFORM = DemoParty(
     "platform", "Clearlot Demo Exchange 清算演示交易所", "organisation", "CN",
     (
@@ -338,8 +340,7 @@ def vehicle(random: Random, *, on: date) -> DemoItem:
     drawn = "hatchback" if body == "other" else body, colour, odometer_km
     text_en = (
         f"Seized {body_en} of {year}, condition grade {grade} of 5 ({grade_en}), odometer as read {odometer_km:,} km. "
-        f"{'Starts and drives.' if runs else 'Does not start; collection by transporter.'} "
-        "Made up for the demonstration."
+        f"{'Starts and drives.' if runs else 'Does not start; collection by transporter.'} {MADE_UP}"
     )
     text_zh = (
         f"查封{body_zh}，{year}年，车况{grade}级（共5级，{grade_zh}），表显里程{odometer_km:,}公里。"
@@ -392,7 +393,7 @@ def property_(random: Random, *, on: date) -> DemoItem:
     state_en, state_zh = _OCCUPANCY[occupancy]
     text_en = (
         f"{kind_en} built in {built}, {area_m2} m², {state_en}. Sold as it stands; fees of transfer are borne "
-        "by each side as the law says. Made up for the demonstration."
+        f"by each side as the law says. {MADE_UP}"
     )
     text_zh = (
         f"{kind_zh}，建成于{built}年，{area_m2}平方米，{state_zh}。按现状出售，过户税费由双方依法各自承担。"

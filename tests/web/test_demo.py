@@ -13,7 +13,7 @@ from storage import journal, ledger, reconciliation
 from storage.database import Database
 from storage.objects import Objects, open_objects
 from storage.tables import Auction, Lot, Outbox, Participation, Picture, Sale, StatementFile, StatementLine
-from web import demo, demo_acts
+from web import demo, demo_acts, demo_data
 from web.demo_seed import is_empty, seed
 
 pytestmark = pytest.mark.slow
@@ -93,3 +93,25 @@ def test_the_market_goes_on_from_the_database_alone(db: Database, objects: Objec
     assert second.register(again), "investors ask to take part in what is new"
     assert second.bank(again + timedelta(minutes=2)), "their deposits are on the next statement"
     assert not second.bank(again + timedelta(minutes=2)), "which waits to be read before another follows"
+
+
+def test_a_visitors_own_lot_is_not_offered_again_by_the_engine(db: Database, objects: Objects) -> None:
+    now = datetime.now(UTC)
+    seed(db, objects, at=now)
+    cast = db.read(demo_acts.cast)
+    assert cast is not None
+
+    def unsold(session: Session, text_en: str) -> int:
+        found = session.exec(select(Lot).where(Lot.status == "unsold").order_by(col(Lot.id))).first()
+        assert found is not None
+        found.text_en = text_en
+        found.terms = {**found.terms, "closes_at": (now - timedelta(minutes=30)).isoformat()}
+        session.add(found)
+        return found.id
+
+    db.in_transaction(unsold, "My own loans.")
+    assert db.read(demo._to_offer_again, cast, at=now) is None
+    lot_id = db.in_transaction(unsold, f"Loans. {demo_data.MADE_UP}")
+    offered = db.read(demo._to_offer_again, cast, at=now)
+    assert offered is not None
+    assert offered[0].id == lot_id
