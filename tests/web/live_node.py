@@ -69,7 +69,7 @@ class Talk:
         await self.opened.send(json.dumps(message))
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message: dict[str, Any] = json.loads(await self.opened.recv())
         self.seen.append(message)
         return message

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-SECONDS = 15_000  # ms
+SECONDS = 40_000  # ms
 
 
 @pytest.fixture
