@@ -244,20 +244,12 @@ def _list_accounts(session: Session, lot: Lot) -> None:
     item = session.get(Collateral, lot.collateral_id) if lot.collateral_id else None
     expected = portfolio.accounts if portfolio else int(bool(item and item.account_id))
     changed = session.execute(
-        update(LoanAccount).where(_accounts_of(lot), col(LoanAccount.status) == "overdue").values(status="listed")
+        update(LoanAccount)
+        .where(settlement.accounts_of(lot), col(LoanAccount.status) == "overdue")
+        .values(status="listed")
     )
     if (free := int(changed.rowcount)) != expected:  # type: ignore[attr-defined]
         raise Conflict("accounts_not_free", expected=expected, free=free)
-
-
-def _accounts_of(lot: Lot) -> ColumnElement[bool]:
-    if lot.portfolio_id is not None:
-        members = select(PortfolioAccount.account_id).where(PortfolioAccount.portfolio_id == lot.portfolio_id)
-        return col(LoanAccount.id).in_(members)
-    secured = select(Collateral.account_id).where(
-        Collateral.id == lot.collateral_id, col(Collateral.account_id).is_not(None)
-    )
-    return col(LoanAccount.id).in_(secured)
 
 
 # --- reading ------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def settle(session: Session, auction_id: int, *, at: datetime) -> int | None:
         else:
             lot.status = lots.move(lot.status, lots.Status.UNSOLD).value
         session.add(lot)
-        _move_accounts(session, _accounts_of(lot), accounts.Status.LISTED, accounts.Status.OVERDUE)
+        _move_accounts(session, accounts_of(lot), accounts.Status.LISTED, accounts.Status.OVERDUE)
     return None
 
 
@@ -259,7 +259,7 @@ def _release(session: Session, auction_id: int, dues: Sequence[PaymentDue], *, b
 def _begin_sale(session: Session, auction: Auction, lot: Lot, outcome: Closing, *, at: datetime) -> int:
     terms = lots.LotTerms.model_validate(lot.terms)
     fees = Fees(terms.premium_bp, terms.commission_bp)
-    sold_accounts = _accounts_of(lot)
+    sold_accounts = accounts_of(lot)
     balances = session.execute(
         select_rows(col(LoanAccount.id), col(LoanAccount.balance_minor))
         .where(sold_accounts)
@@ -688,7 +688,7 @@ def _newest_auction(session: Session, lot_id: int) -> int | None:
     return session.exec(select(Auction.id).where(Auction.lot_id == lot_id).order_by(col(Auction.number).desc())).first()
 
 
-def _accounts_of(lot: Lot) -> ColumnElement[bool]:
+def accounts_of(lot: Lot) -> ColumnElement[bool]:
     """The overdue accounts that a lot sells: a portfolio's, or the one behind an item of collateral."""
     if lot.portfolio_id is not None:
         members = select(PortfolioAccount.account_id).where(PortfolioAccount.portfolio_id == lot.portfolio_id)
