@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func
+from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
 from market.errors import BadInput, Conflict, Fault, NotFound
@@ -18,6 +18,7 @@ from storage.tables import ApiKey, AuditTrail, Mail, Party, Person, SignIn, Sign
 IDLE = timedelta(hours=12)  # a session that nobody used for so long is over
 LONGEST = timedelta(days=7)  # and one so old, too
 TOUCH_EVERY = timedelta(minutes=5)  # `seen_at` is written at most so often
+HANDOVER = timedelta(minutes=2)  # an old number goes on so long, for what the browser sent before it had the new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class SignedIn:
     csrf: str
     scopes: frozenset[str] | None  # None: a session, which may do all that its roles may
     stale: bool = False  # `touch` is due
+    renew: bool = False  # rights rose since: a new number is due (`renew_sign_in`)
     unread: int = 0  # notices
 
 
@@ -65,22 +67,71 @@ def signed_in(session: Session, token_hash: str, *, at: datetime) -> SignedIn | 
         select(SignIn, Person, Party, unread)
         .join(Person, col(Person.id) == SignIn.person_id)
         .join(Party, col(Party.id) == Person.party_id)
-        .where(SignIn.token_hash == token_hash, SignIn.expires_at > at, SignIn.seen_at > at - IDLE)
+        .where(SignIn.token_hash == token_hash, *_open(at))
     ).first()
     if row is None or row[1].locked:
         return None
-    stale = row[0].seen_at < at - TOUCH_EVERY
-    return _signed_in(row[1], row[2], csrf=row[0].csrf, scopes=None, stale=stale, unread=row[3])
+    found, _person, party, _unread = row
+    stale = found.seen_at < at - TOUCH_EVERY
+    rose = party.status == "admitted" and party.decided_at is not None and found.created_at < party.decided_at
+    renew = rose and found.expires_at > at + HANDOVER
+    return _signed_in(row[1], party, csrf=found.csrf, scopes=None, stale=stale, renew=renew, unread=row[3])
+
+
+def _open(at: datetime) -> tuple[Any, ...]:
+    """A session that still opens something."""
+    return SignIn.ended == "", SignIn.expires_at > at, SignIn.seen_at > at - IDLE
 
 
 def _signed_in(
-    person: Person, party: Party, *, csrf: str, scopes: frozenset[str] | None, stale: bool = False, unread: int = 0
-) -> SignedIn:
+    person: Person, party: Party, *, csrf: str, scopes: frozenset[str] | None, stale: bool = False, renew: bool = False,
+    unread: int = 0,
+) -> SignedIn:  # fmt: skip
     roles = frozenset(person.roles) if party.status == "admitted" else frozenset[str]()
     return SignedIn(
         person.id, party.id, person.name, party.name, party.status, roles, person.language, csrf, scopes, stale,
-        unread,
+        renew, unread,
     )  # fmt: skip
+
+
+def renew_sign_in(session: Session, token_hash: str, *, new_token_hash: str, at: datetime) -> bool:
+    """Go on with a session under a new number, because rights rose; return False, when another request just did.
+
+    Its forms stay good (the CSRF token goes along), and its end stays where it was.
+    """
+    old = session.exec(select(SignIn).where(SignIn.token_hash == token_hash).with_for_update()).first()
+    if old is None or old.ended or old.expires_at <= at + HANDOVER:
+        return False
+    session.add(
+        SignIn(
+            token_hash=new_token_hash, person_id=old.person_id, csrf=old.csrf, created_at=at, seen_at=at,
+            expires_at=old.expires_at,
+        )
+    )  # fmt: skip
+    old.expires_at = at + HANDOVER
+    session.add(old)
+    return True
+
+
+def why_ended(session: Session, token_hash: str, *, at: datetime) -> tuple[str, str]:
+    """Why a browser's session is over: suspended | password | elsewhere | idle | old, and the decision's words.
+
+    Empty: the session is open, or its row is gone (signed out, or forgotten).
+    """
+    row = session.exec(
+        select(SignIn, Party)
+        .join(Person, col(Person.id) == SignIn.person_id)
+        .join(Party, col(Party.id) == Person.party_id)
+        .where(SignIn.token_hash == token_hash)
+    ).first()
+    if row is None:
+        return "", ""
+    found, party = row
+    if found.ended:
+        return found.ended, party.decision if found.ended == party.status else ""
+    if found.seen_at <= at - IDLE:
+        return "idle", ""
+    return ("old", "") if found.expires_at <= at else ("", "")
 
 
 def touch(session: Session, token_hash: str, *, at: datetime) -> None:
@@ -104,7 +155,7 @@ def open_sign_in(
     """Begin a session under a new token; the one that the browser came with ends."""
     if old_token_hash is not None:
         end_sign_in(session, old_token_hash)
-    session.exec(delete(SignIn).where(col(SignIn.expires_at) <= at))
+    session.exec(delete(SignIn).where(col(SignIn.expires_at) <= at - LONGEST))
     session.add(
         SignIn(
             token_hash=token_hash, person_id=person_id, csrf=csrf, created_at=at, seen_at=at, expires_at=at + LONGEST
@@ -118,11 +169,14 @@ def end_sign_in(session: Session, token_hash: str) -> None:
     session.exec(delete(SignIn).where(col(SignIn.token_hash) == token_hash))
 
 
-def end_sign_ins(session: Session, person_ids: Collection[int], *, but: str | None = None) -> list[str]:
-    """End every session of these people, except `but`; return the hashes of their tokens, so that sockets end too."""
-    where = [col(SignIn.person_id).in_(person_ids), col(SignIn.token_hash) != (but or "")]
+def end_sign_ins(session: Session, person_ids: Collection[int], *, why: str, but: str | None = None) -> list[str]:
+    """End every session of these people, except `but`; return the hashes of their tokens, so that sockets end too.
+
+    `why` (SignIn.ended) is what the sign-in page tells the browser that comes with such a session.
+    """
+    where = [col(SignIn.person_id).in_(person_ids), col(SignIn.token_hash) != (but or ""), col(SignIn.ended) == ""]
     ended = list(session.exec(select(SignIn.token_hash).where(*where)))
-    session.exec(delete(SignIn).where(*where))
+    session.execute(update(SignIn).where(*where).values(ended=why))
     return ended
 
 
@@ -130,9 +184,7 @@ def sign_ins(session: Session, person_id: int, *, at: datetime) -> list[SignIn]:
     """A person's open sessions, the newest first."""
     return list(
         session.exec(
-            select(SignIn)
-            .where(SignIn.person_id == person_id, SignIn.expires_at > at, SignIn.seen_at > at - IDLE)
-            .order_by(col(SignIn.seen_at).desc())
+            select(SignIn).where(SignIn.person_id == person_id, *_open(at)).order_by(col(SignIn.seen_at).desc())
         )
     )
 
@@ -148,8 +200,7 @@ def still_valid(session: Session, keys: Collection[str], *, at: datetime) -> dic
         .join(Person, col(Person.id) == SignIn.person_id)
         .join(Party, col(Party.id) == Person.party_id)
         .where(
-            col(SignIn.token_hash).in_(keys), SignIn.expires_at > at, SignIn.seen_at > at - IDLE,
-            col(Person.locked).is_(False),
+            col(SignIn.token_hash).in_(keys), *_open(at), col(Person.locked).is_(False),
         )
     )  # fmt: skip
     valid = {token_hash: status == "admitted" for token_hash, status in sessions}
@@ -367,7 +418,8 @@ def party(session: Session, party_id: int) -> tuple[Party, list[Person], list[Au
 def decide(session: Session, party_id: int, *, status: str, reason: str, person_id: int, at: datetime) -> list[str]:
     """Admit, refuse, suspend or re-admit a party (`market/parties.MOVES`).
 
-    Its sessions end, so that nobody goes on under an old number with new rights; returns their tokens' hashes.
+    Where rights rise, its people go on, each under a new number from his next page on (`renew_sign_in`); where they
+    fall, the sessions end, and the sign-in page says why. Returns the hashes of the tokens of those that ended.
     Raises: NotFound; Conflict `party_status`, when the party's state does not allow it.
     """
     found = session.exec(select(Party).where(Party.id == party_id).with_for_update()).first()
@@ -375,12 +427,15 @@ def decide(session: Session, party_id: int, *, status: str, reason: str, person_
         raise NotFound("party")
     if status not in MOVES[found.status]:
         raise Conflict("party_status", status=found.status)
+    before = found.status
     found.status, found.decision, found.decided_by, found.decided_at = status, reason, person_id, at
     session.add(found)
     note(session, person_id, f"party.{status}", "party", party_id, {"reason": reason}, at=at)
     facts = {"party": found.name, "reason": reason}
     notices.put(session, f"party_{status}", f"{party_id}:{at.isoformat()}", facts, party_id=party_id, at=at)
-    return end_sign_ins(session, list(session.exec(select(Person.id).where(Person.party_id == party_id))))
+    if before != "admitted":  # it could do nothing, so there is nothing to take away
+        return []
+    return end_sign_ins(session, list(session.exec(select(Person.id).where(Person.party_id == party_id))), why=status)
 
 
 def person(session: Session, person_id: int) -> Person:
@@ -404,4 +459,4 @@ def set_password(session: Session, person_id: int, password_hash: str, *, but: s
     found.password_hash = password_hash
     session.add(found)
     note(session, person_id, "person.password", "person", person_id, at=at)
-    return end_sign_ins(session, [person_id], but=but)
+    return end_sign_ins(session, [person_id], why="password", but=but)

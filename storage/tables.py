@@ -94,6 +94,7 @@ class SignIn(SQLModel, table=True):
     created_at: datetime = _at()
     seen_at: datetime = _at()
     expires_at: datetime = _at(index=True)
+    ended: str = ""  # why it ended before its time: suspended | password | elsewhere; such a row opens nothing
 
 
 class SignInLink(SQLModel, table=True):
@@ -504,6 +505,20 @@ class PaymentDue(SQLModel, table=True):
     due_at: datetime = _at()
     status: str = "open"  # open | paid | late | cancelled
     created_at: datetime = _at()
+
+
+class LineShare(SQLModel, table=True):
+    """What of a bank line counts toward one payment due; a line may pay several. Undone: answered in the ledger."""
+
+    id: int = _id()
+    line_id: int = _to("statementline.id")
+    payment_due_id: int = _to("paymentdue.id")
+    amount_minor: int = _minor()  # counted toward it
+    over_minor: int = _minor()  # owed back to the payer
+    ledger_key: str  # of the entry that all shares of one decision stand in
+    decided_by: int | None = Field(default=None, sa_type=BIG)  # None: certain, posted without a person
+    created_at: datetime = _at()
+    undone_at: datetime | None = _at(nullable=True)
 
 
 class Sale(SQLModel, table=True):

@@ -21,6 +21,7 @@ from storage import parties
 from web.render import LANGUAGES, page, redirect, utc_now
 from web.security import (
     begin_session,
+    cookie_name,
     end_session,
     hash_token,
     is_loopback,
@@ -52,7 +53,12 @@ async def sign_in_page(request: Request) -> Response:
     """Two fields."""
     if request.user.is_authenticated:
         return redirect(request, "/home")
-    return page(request, "parties/sign_in.html", {"next": _local(request.query_params.get("next", ""))})
+    context: dict[str, object] = {"next": _local(request.query_params.get("next", "")), "ended": ("", "")}
+    if token := request.cookies.get(cookie_name(request.app.state.settings)):
+        # A session that is over: whoever was sent here by surprise reads why.
+        ended = await request.state.db.read_in_thread(parties.why_ended, hash_token(token), at=utc_now())
+        context["ended"] = ended
+    return page(request, "parties/sign_in.html", context)
 
 
 async def sign_in(request: Request) -> Response:
@@ -77,7 +83,8 @@ async def sign_in(request: Request) -> Response:
     right = await verify(known.password_hash if known else NOBODY, password)
     if known is None or not right:
         await db.in_thread(parties.note_failures, keys, at=now, keep_since=now - FORGET_AFTER)
-        context = {"next": after, "values": {"email": email}, "faults": [Fault("sign_in_failed", "", "", "")]}
+        faults = [Fault("sign_in_failed", "", "", "")]
+        context = {"next": after, "values": {"email": email}, "faults": faults, "ended": ("", "")}
         return page(request, "parties/sign_in.html", context, status=422)
     await db.in_thread(parties.forget_failures, keys[0])
     response = redirect(request, after or "/home")
@@ -292,7 +299,9 @@ async def revoke_key(request: Request) -> Response:
 @requires()
 async def end_sessions(request: Request) -> Response:
     """Sign out everywhere else."""
-    ended = await request.state.db.in_thread(parties.end_sign_ins, [request.user.id], but=request.user.token_hash)
+    ended = await request.state.db.in_thread(
+        parties.end_sign_ins, [request.user.id], why="elsewhere", but=request.user.token_hash
+    )
     _end_sockets(request, ended)
     return redirect(request, "/settings")
 

@@ -40,7 +40,19 @@ def test_a_party_registers_waits_is_admitted_and_comes_back(site: Site) -> None:
     assert "Harbour Recoveries Ltd" in listed
     address = re.search(r'href="(/parties/\d+)">Harbour', listed).group(1)  # type: ignore[union-attr]
     assert operator.post(f"{address}/decide", {"status": "admitted"}).status_code == 303
-    assert ann.get("/home").status_code == 303, "a rise in rights ends the old session"
+    before = ann.client.cookies["clearlot-session"]
+    home = ann.get("/home")
+    assert home.status_code == 200, "who is admitted goes on where he is"
+    assert "Needs me now" in home.text
+    assert ann.client.cookies["clearlot-session"] != before, "a rise in rights brings a new number"
+    assert ann.post("/settings/language", {"language": "en"}).status_code == 303, "a form that was open stays good"
+    other_tab = site.guest()
+    other_tab.client.cookies.set("clearlot-session", before)
+    assert other_tab.get("/home").status_code == 200, "what the browser sent before it had the new number"
+    assert other_tab.client.cookies["clearlot-session"] == before, "is answered, and begins no third session"
+    passed = utc_now() + parties.HANDOVER
+    assert site.db.read(parties.signed_in, hash_token(before), at=passed) is None
+    assert site.db.read(parties.signed_in, hash_token(ann.client.cookies["clearlot-session"]), at=passed) is not None
 
     again = site.guest()
     answer = again.post(
@@ -68,7 +80,24 @@ def test_refusing_needs_a_reason_which_the_party_reads(site: Site) -> None:
     back.post("/sign-in", {"email": FORM["email"], "password": FORM["password"]})
     assert "The licence &lt;b&gt;ran out&lt;/b&gt;." in back.get("/home").text
     assert operator.post(f"{address}/decide", {"status": "suspended", "reason": "x"}).status_code == 409
-    assert ann.get("/settings").status_code == 303
+    assert ann.get("/settings").status_code == 200, "it could do nothing before, so its session goes on"
+
+
+def test_who_is_suspended_reads_why_where_he_is_sent(site: Site) -> None:
+    ann = register(site)
+    operator = site.person("operator")
+    address = re.search(r'href="(/parties/\d+)">Harbour', operator.get("/parties").text).group(1)  # type: ignore[union-attr]
+    operator.post(f"{address}/decide", {"status": "admitted"})
+    assert ann.get("/home").status_code == 200
+    assert "signed out" not in site.guest().get("/sign-in").text
+    operator.post(f"{address}/decide", {"status": "suspended", "reason": "The licence <b>ran out</b>."})
+    sent = ann.get("/bids")
+    assert (sent.status_code, sent.headers["location"]) == (303, "/sign-in?next=/bids")
+    text = ann.get("/sign-in?next=/bids").text
+    assert "You have been signed out" in text
+    assert "was suspended" in text
+    assert "The licence &lt;b&gt;ran out&lt;/b&gt;." in text
+    assert "您已退出登录" in ann.get("/sign-in?lang=zh").text
 
 
 @pytest.mark.parametrize(
