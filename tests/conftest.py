@@ -11,6 +11,7 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from tests import servers
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 ABSENT = "ABSENT "  # begins the reason of every skip for want of a server or of data
+# No test fails for having taken long: the machine may be doing something else.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 guard_key = pytest.StashKey[Popen[bytes]]()
 
 

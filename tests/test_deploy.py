@@ -127,7 +127,7 @@ class Proxy:
 
     def get(self, path: str, **headers: str) -> tuple[HTTPResponse, str]:
         context = ssl._create_unverified_context()  # our own certificate, made a moment ago
-        connection = HTTPSConnection("127.0.0.1", self.https, context=context, timeout=10)
+        connection = HTTPSConnection("127.0.0.1", self.https, context=context, timeout=servers.PATIENCE_S)
         connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
         return answer, answer.read().decode()
@@ -161,7 +161,7 @@ def proxy(nginx: str, folder: Path, web_1: int, web_2: int) -> Iterator[Proxy]:
         yield running
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(servers.PATIENCE_S)
 
 
 def test_both_nodes_serve_and_one_may_go(nginx: str, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_the_proxy_says_who_asked_and_believes_no_claim(nginx: str, tmp_path: Pa
         _, body = site.get("/live", Upgrade="websocket", Connection="upgrade", Host="clearlot.example")
         assert body.split()[1:] == ["127.0.0.1", "https", "websocket", "clearlot.example"]
         assert site.get("/metrics")[0].status == 404
-        plain = HTTPConnection("127.0.0.1", site.http, timeout=10)
+        plain = HTTPConnection("127.0.0.1", site.http, timeout=servers.PATIENCE_S)
         plain.request("GET", "/lots?page=2", headers={"Host": "clearlot.example"})
         moved = plain.getresponse()
         assert (moved.status, moved.headers["Location"]) == (308, "https://clearlot.example/lots?page=2")

@@ -17,6 +17,7 @@ from auctions.journal import Answered, Busy, Entry, Fold
 from auctions.messages import Admit, Command, Create, PlaceBid, Tick
 from auctions.sequencer import Sequencer, Told, Turned, TurnFailed, Unknown, Waiting, Work
 from tests.auctions.game import OPENS, SALT, VARIANTS
+from tests.servers import PATIENCE_S
 
 TERMS = VARIANTS["cn"]
 
@@ -146,7 +147,7 @@ async def test_a_turn_that_fails_twice_is_unknown_and_what_comes_later_begins_an
 async def test_what_another_node_wrote_is_followed_first(store: Store) -> None:
     here, there = Node(store), Node(store)
     await bids(here, 3)
-    answers = [await asyncio.wait_for(run_one(there, PlaceBid("other", 3, 9_000)), 5)]
+    answers = [await asyncio.wait_for(run_one(there, PlaceBid("other", 3, 9_000)), PATIENCE_S)]
     assert isinstance(answers[0], Entry)
     assert answers[0].sequence == 9
     again = Node(store)

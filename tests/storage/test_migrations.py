@@ -73,8 +73,8 @@ def clearlot(tmp_path: Path, url: str, *arguments: str) -> subprocess.CompletedP
     given = {"DATABASE_URL": url, "DATA": str(tmp_path / "data"), "SECRET": SECRET, "SIGNING_KEY": SIGNING_KEY,
              "REDIS_URL": "redis://127.0.0.1:1/0", "PORT": str(servers.free_port())}  # fmt: skip
     return subprocess.run(
-        [sys.executable, "-m", "web.cli", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60,
-        env=env | {f"CLEARLOT_{name}": value for name, value in given.items()},
+        [sys.executable, "-m", "web.cli", *arguments], cwd=ROOT, capture_output=True, text=True,
+        timeout=servers.PATIENCE_S, env=env | {f"CLEARLOT_{name}": value for name, value in given.items()},
     )  # fmt: skip
 
 

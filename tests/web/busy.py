@@ -29,6 +29,7 @@ from storage.database import Database
 from tests import servers
 from tests.bank import Paid
 from tests.conftest import _postgresql_template, _sqlite_template, lacking
+from tests.servers import PATIENCE_S
 from tests.storage import sales
 from tests.web.conftest import ORIGIN, Site, Visit, settings_for
 from tests.web.lot_world import World
@@ -229,13 +230,10 @@ class Busy:
 
     def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table, but for what use leaves behind: when a session, a key, a node was last seen."""
-        until = time.monotonic() + SETTLES_WITHIN_S
+        until = time.monotonic() + PATIENCE_S
         while self.site.db.read(_works) and time.monotonic() < until:
             time.sleep(0.05)  # what an earlier request left to the jobs is not what this one changes
         return self.site.db.read(_dump)
-
-
-SETTLES_WITHIN_S = 20
 
 
 def _works(session: Session) -> bool:

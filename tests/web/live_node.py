@@ -23,6 +23,7 @@ from websockets.typing import Subprotocol
 
 from storage.database import Database
 from tests import servers
+from tests.servers import PATIENCE_S
 from web import live
 from web.bench import product_env
 from web.client import Client
@@ -69,7 +70,7 @@ class Talk:
         await self.opened.send(json.dumps(message))
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             message: dict[str, Any] = json.loads(await self.opened.recv())
         self.seen.append(message)
         return message
@@ -142,20 +143,24 @@ class Product:
         self.env = product_env(folder, database_url, self.port)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "serve.out"
+        self.pid = servers.session_folder() / f"product-{self.port}.pid"  # for tests/guard.py
 
     def start(self) -> None:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "web.cli", "serve"], env={**os.environ, **self.env}, stdout=out, stderr=out
             )
+        self.pid.write_text(str(self.process.pid))
 
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        self.pid.unlink(missing_ok=True)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(PATIENCE_S)
+            self.pid.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from storage import participations
 from storage.tables import Auction, Lot, Participation, PaymentDue
+from tests.servers import PATIENCE_S
 from tests.web.conftest import Site, Visit
 
 VIN = "1HGCM82633A004352"  # its check digit holds
@@ -133,9 +134,9 @@ class World:
         self.site.db.in_transaction(arrive)
         self.site.app.state.poke()
 
-    def until(self, holds: Any, *, seconds: float = 20) -> None:
+    def until(self, holds: Any) -> None:
         """Wait for what a task does."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE_S
         while not holds():
             assert time.monotonic() < end, "it did not happen in time"
             time.sleep(0.02)

@@ -14,6 +14,7 @@ import httpx2
 import uvicorn
 from httpx2 import Response
 
+from tests.servers import PATIENCE_S
 from tests.web.conftest import Site, Visit, settings_for
 from web.app import create_app
 from web.live_protocol import LiveProtocol
@@ -24,7 +25,7 @@ class WebVisit(Visit):
 
     def __init__(self, site: ServedSite, *, csrf: str = "", person_id: int = 0, party_id: int = 0) -> None:
         self.url = site.url
-        self.client = httpx2.Client(base_url=site.url, timeout=20)  # type: ignore[assignment]
+        self.client = httpx2.Client(base_url=site.url, timeout=PATIENCE_S)  # type: ignore[assignment]
         self.csrf, self.person_id, self.party_id = csrf, person_id, party_id
 
     def post(self, address: str, data: Mapping[str, Any] | None = None, **more: Any) -> Response:
@@ -57,7 +58,7 @@ def serve(folder: Path, database_url: str, **more: Any) -> Iterator[ServedSite]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         assert time.monotonic() < end
@@ -66,4 +67,4 @@ def serve(folder: Path, database_url: str, **more: Any) -> Iterator[ServedSite]:
         yield ServedSite(app, url)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)

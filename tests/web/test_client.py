@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from storage import journal, tables
 from storage.database import Database
+from tests.servers import PATIENCE_S
 from tests.web.live_node import Product, node
 from web.bench_world import World, make_world
 from web.client import Ack, Client, Entries, LiveError, NotAdmitted
@@ -55,7 +56,7 @@ async def test_kill_9_while_bids_flow_loses_nothing_that_was_accepted(
                     seen.extend((entry.sequence, entry.hash) for entry in event.entries)
 
     people = [Client(product.url, key=one.key) for one in world.investors[:2]]
-    async with asyncio.timeout(90), people[0] as li, people[1] as chen:
+    async with asyncio.timeout(PATIENCE_S), people[0] as li, people[1] as chen:
         await asyncio.gather(li.ping(), chen.ping())  # both are in
         looking = asyncio.create_task(look_on(chen))
         bidding = asyncio.gather(bid_on(li, 0), bid_on(chen, 1))

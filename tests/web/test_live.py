@@ -360,7 +360,7 @@ async def test_limits_are_told_and_kept(world: World, strict: Node) -> None:
 
 async def test_a_bid_at_the_very_end_is_too_late_and_the_lot_closes_by_itself(db: Database, tmp_path: Path) -> None:
     sale = Sale(ruleset="ebay-proxy", step_minor=None, currency="USD", opens_in=timedelta(seconds=-5),
-                lasts=timedelta(seconds=12))  # fmt: skip
+                lasts=timedelta(seconds=20))  # fmt: skip
     world = await make_world(db, investors=2, auctions=1, sale=sale)
     auction = world.auctions[0]
     async with node(db, tmp_path) as running, await running.socket(world.investors[0].key) as talk:

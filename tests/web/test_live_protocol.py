@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from tests.servers import PATIENCE_S
 from web.live_protocol import MESSAGE_BYTES, TAKE, LiveProtocol, text_frame
 
 HANDSHAKE = (
@@ -126,7 +127,7 @@ async def answer(port: int, data: bytes, *, cut: bool) -> bytes:
             await writer.drain()
             await asyncio.sleep(0)
         got = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             if body != data:
                 while sum(opcode == Opcode.TEXT for opcode, _ in frames_of(got)) < messages_in(body):
                     got += await reader.read(65_536)
@@ -183,7 +184,7 @@ async def test_a_restart_says_so_also_to_one_who_is_silent() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HANDSHAKE)
         await reader.readuntil(b"\r\n\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert frames_of(await reader.read())[0] == (8, (1012).to_bytes(2, "big"))
     writer.close()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import PATIENCE_S
 from tests.web.conftest import Site, Visit
 
 CSV = (
@@ -35,7 +36,7 @@ def send(visit: Visit, content: bytes, *, name: str = "tape.csv", **fields: str)
 
 
 def wait(visit: Visit, address: str) -> dict[str, Any]:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         tape: dict[str, Any] = visit.api("GET", address).json()
         if tape["status"] not in ("received", "reading"):

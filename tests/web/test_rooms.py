@@ -225,7 +225,7 @@ def test_sold_not_paid_listed_again_the_old_buyer_barred(demo_site: Site) -> Non
     world.opened(auction_id)
     bid(one, auction_id, "840000", "d1")
     found = select(Sale).where(Sale.auction_id == auction_id)
-    world.until(lambda: demo_site.db.read(lambda session: session.exec(found).first()) is not None, seconds=30)
+    world.until(lambda: demo_site.db.read(lambda session: session.exec(found).first()) is not None)
     sale = demo_site.db.read(lambda session: session.exec(found).one())
     assert sale.buyer_id == one.party_id
     assert "You won at" in mine(one, auction_id)

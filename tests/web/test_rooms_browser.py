@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.servers import PATIENCE_S
 from tests.web.conftest import Visit
 from tests.web.lot_world import World, photograph
 from tests.web.served import ServedSite, serve
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-SECONDS = 40_000  # ms
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ class Seat:
             self.context.add_cookies([{"name": "clearlot-session", "value": token, "url": site.url}])
         self.url, self.wrong = site.url, list[str]()
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(SECONDS)
+        self.page.set_default_timeout(PATIENCE_S * 1000)
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("console", lambda line: self.wrong.append(line.text) if line.type == "error" else None)
 

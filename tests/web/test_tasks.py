@@ -24,6 +24,7 @@ from storage.objects import open_objects
 from storage.tables import LoanAccount, Outbox, Payout, Sale, Tape
 from tests import servers
 from tests.conftest import ROOT
+from tests.servers import PATIENCE_S
 from tests.storage import sales
 from tests.web.conftest import SECRET, SIGNING_KEY, settings_for
 from web import bench_world
@@ -31,7 +32,6 @@ from web.client import Client
 from web.render import utc_now
 from web.tasks import BEATS, TaskContext
 
-PATIENCE_S = 60
 ROWS = 60_000
 HEADER = "loan_id,borrower_id,principal,interest_due,dpd,product,region\n"
 
@@ -60,7 +60,7 @@ class Server:
 
     def is_ready(self) -> bool:
         with suppress(httpx2.TransportError):
-            return httpx2.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return httpx2.get(f"{self.url}/readyz", timeout=PATIENCE_S).status_code == 200
         return False
 
     def kill(self) -> None:
@@ -181,7 +181,7 @@ async def test_without_an_object_store_bids_and_settlements_go_on(sqlite_url: st
     db.in_transaction(outbox.put, "settle", "settle", {"auction_id": world.auction}, at=utc_now())
     with server(db, tmp_path / "data", OBJECTS_URL="s3://key:secret@127.0.0.1:1/gone") as running:
         await asyncio.to_thread(wait, running.is_ready, "ready")
-        assert httpx2.get(f"{running.url}/readyz", timeout=10).json()["parts"]["objects"] == "down"
+        assert httpx2.get(f"{running.url}/readyz", timeout=PATIENCE_S).json()["parts"]["objects"] == "down"
         async with Client(running.url, key=market.investors[0].key) as client:
             assert (await client.bid(market.auctions[0], "1000.00")).is_accepted
         await asyncio.to_thread(wait, lambda: row_of(db, "settle").done_at, "it is settled")

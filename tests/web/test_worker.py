@@ -13,10 +13,10 @@ from pathlib import Path
 from storage import outbox
 from storage.database import Database
 from storage.tables import Outbox
+from tests import servers
+from tests.servers import PATIENCE_S
 from tests.web.conftest import SECRET, SIGNING_KEY
 from web.render import utc_now
-
-WAIT_SECONDS = 60
 
 
 @contextmanager
@@ -30,11 +30,14 @@ def clearlot(tmp_path: Path, *arguments: str, **settings: str) -> Iterator[subpr
         stderr=subprocess.PIPE,
         text=True,
     )
+    pid = servers.session_folder() / f"worker-{process.pid}.pid"  # for tests/guard.py
+    pid.write_text(str(process.pid))
     try:
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=WAIT_SECONDS)
+        process.communicate(timeout=PATIENCE_S)
+        pid.unlink()
 
 
 def test_a_row_of_the_outbox_is_run_by_a_worker(postgresql_url: str, redis_url: str, tmp_path: Path) -> None:
@@ -60,6 +63,6 @@ def test_a_row_of_the_outbox_is_run_by_a_worker(postgresql_url: str, redis_url: 
 
 def test_without_redis_there_is_nothing_for_a_worker_to_do(tmp_path: Path) -> None:
     with clearlot(tmp_path, "worker") as worker:
-        assert worker.wait(WAIT_SECONDS) == 1
+        assert worker.wait(PATIENCE_S) == 1
         assert worker.stderr
         assert "CLEARLOT_REDIS_URL" in worker.stderr.read()
