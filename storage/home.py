@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from sqlalchemy import func
@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from storage.tables import (
     Auction,
+    Entry,
     Lot,
     Outbox,
     Participation,
@@ -298,14 +299,42 @@ def operator(session: Session, *, at: datetime) -> Home:
     ]  # fmt: skip
     board = [stage for stage, _ in queues]
     needs = [
-        Need(f"need_{stage.name.removeprefix('board_')}", stage.address, {"count": stage.count}, oldest)
+        Need(f"need_{stage.name.removeprefix('board_')}", stage.address, {"count": stage.count}, _instant(oldest))
         for stage, oldest in queues
-        if stage.count and isinstance(oldest, datetime)
+        if stage.count
     ]
+    needs += _paused(session)
     live = _on_sale(
         session, col(Auction.phase).in_(("open", "paused", "upcoming")), by=col(Auction.closes_at), limit=40
     )
     return Home(_oldest_first(needs), live, board)
+
+
+def _paused(session: Session) -> list[Need]:
+    """Lots whose time stands still: bidders wait for somebody to resume or withdraw them. Since: the journal."""
+    rows = session.exec(
+        select(Lot, Auction)
+        .join(Auction, col(Auction.lot_id) == Lot.id)
+        .where(Auction.phase == "paused")
+        .order_by(col(Auction.id))
+        .limit(MOST_NEEDS)
+    ).all()
+    needs = []
+    for lot, auction in rows:
+        since_ms = session.exec(
+            select(Entry.at_ms)
+            .where(Entry.auction_id == auction.id, col(Entry.public).contains('"type":"paused"'))
+            .order_by(col(Entry.sequence).desc())
+            .limit(1)
+        ).one()
+        since = datetime.fromtimestamp(since_ms / 1000, UTC)
+        needs.append(Need("need_paused", f"/lots/{lot.id}", {"lot": lot.reference}, since))
+    return needs
+
+
+def _instant(oldest: date) -> datetime:
+    """A bank knows days only: its lines wait since the beginning of theirs."""
+    return oldest if isinstance(oldest, datetime) else datetime.combine(oldest, time(), UTC)
 
 
 def _queue(session: Session, name: str, address: str, since: Any, *where: Any) -> tuple[Stage, Any]:

@@ -85,6 +85,8 @@ SENTENCES: dict[str, str] = {
     "need_admission": N_("Parties that wait for admission: %(count)s"),
     "need_lots": N_("Lots that wait for a decision: %(count)s"),
     "need_participations": N_("Bidders that ask to take part: %(count)s"),
+    "need_paused": N_("Lot %(lot)s is paused: resume it, or withdraw it"),
+    "need_lines": N_("Statement lines that wait for a person: %(count)s"),
     "need_payouts": N_("Pay-outs that are due: %(count)s"),
     "need_troubled": N_("Work that keeps failing: %(count)s"),
     "board_tapes": N_("Tapes kept"),
