@@ -33,7 +33,7 @@ check: setup
 	$(VENV)/python -m pytest -q -p no:xdist tests/test_architecture.py tests/test_hygiene.py
 
 test: check
-	$(VENV)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(VENV)/python -m pytest -n auto $(ARGS)
 
 bench: setup
 	@$(if $(ARGS),$(VENV)/python -m web.cli bench $(ARGS),for name in bids tape recover; do $(VENV)/python -m web.cli bench $$name || exit 1; done)

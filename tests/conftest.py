@@ -42,6 +42,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         servers.end_session(guard)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what is slow: the last test of a run, for which one worker waits, must not take two minutes.
+
+    pytest-xdist hands out what stands together to one worker, so a file's cluster is built once.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # the order of all else stays
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
     absent = [reason.partition(ABSENT)[2] for reason in reasons if ABSENT in reason]

@@ -37,7 +37,7 @@ from tests.servers import PATIENCE_S
 from web.client import ApiError, Client
 from web.security import hash_token, new_key, new_token
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flows")]  # a group is begun first
+pytestmark = pytest.mark.slow
 
 START_S = 4.0  # of the server, on a quiet machine
 SECRET = "5e0c1f7a9b3d42688cf1a7d2e6904b31" * 2

@@ -44,8 +44,7 @@ from web import bench_world, live
 from web.client import Ack, Client, Entries, JournalEntry, Watch
 from web.security import hash_token, new_token
 
-# One cluster, in one worker of pytest-xdist, which also begins with what is a group: the longest must not come last.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nodes")]
+pytestmark = pytest.mark.slow
 
 OUTAGE_S = 12.0  # the rulesets' outage_after_ms and grace: who comes later than this did not just close late
 BIDDERS = 6

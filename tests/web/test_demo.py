@@ -16,7 +16,7 @@ from storage.tables import Auction, Lot, Outbox, Participation, Picture, Sale, S
 from web import demo, demo_acts, demo_data
 from web.demo_seed import is_empty, seed
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]  # a group is begun first
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
