@@ -92,6 +92,11 @@ def share_bp(amount_minor: int, rate_bp: int) -> int:
     return round_minor(Decimal(amount_minor) * rate_bp / BP)
 
 
+def ratio_bp(part: int, whole: int) -> int:
+    """What part of `whole` is `part`, in basis points, rounded half up; 0 of nothing."""
+    return round_minor(Decimal(part) * BP / whole) if whole else 0
+
+
 def allocate(total_minor: int, weights: Sequence[int]) -> list[int]:
     """Share `total_minor` in proportion to `weights`, to the last cent.
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from market.accounts import BUCKETS, Status
 from market.inputs import Reader
-from market.money import amount_text, decimals
+from market.money import amount_text, decimals, ratio_bp
 
 # What is sold, field by field in this order: what the content's hash is taken over.
 CONTENT = (
@@ -189,7 +189,7 @@ def _curve(owed: pl.Series) -> list[list[int]]:
     points = [[0, 0]]
     for step in range(1, CURVE_POINTS + 1):
         count = -(-number * step // CURVE_POINTS)
-        point = [10_000 * count // number, int(sums[count - 1]) * 10_000 // total]
+        point = [ratio_bp(count, number), ratio_bp(int(sums[count - 1]), total)]
         if point != points[-1]:
             points.append(point)
     return points

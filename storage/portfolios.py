@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import IO, Any
 
@@ -561,6 +561,20 @@ def sums(session: Session, creditor_id: int, selection: Selection) -> list[Sums]
         .order_by(LoanAccount.currency)
     )
     return [Sums(currency, count, int(principal), int(balance)) for currency, count, principal, balance in rows]
+
+
+def facets(session: Session, creditor_id: int, selection: Selection) -> dict[str, dict[str, int]]:
+    """For bucket, product and region: how many accounts each value would select, the rest of the choice standing.
+
+    A field's own values are left out of its count, so that a figure says what one more press would bring.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for name, chosen in (("bucket", "buckets"), ("product", "products"), ("region", "regions")):
+        column = getattr(LoanAccount, name)
+        others = replace(selection, **{chosen: ()})  # type: ignore[arg-type]
+        counts = select(column, func.count()).where(*_where(creditor_id, others)).group_by(column)
+        found[name] = dict(session.exec(counts).all())
+    return found
 
 
 def _where(creditor_id: int, selection: Selection) -> list[ColumnElement[bool]]:

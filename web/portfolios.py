@@ -26,7 +26,7 @@ from market.accounts import BUCKETS, Status
 from market.errors import BadInput, Fault, MarketError, NotFound
 from market.inputs import Reader, text_of
 from market.mappings import DATE_FORMATS, FIELDS, MOST_DPD, known
-from market.money import DECIMALS, allocate, amount_text
+from market.money import DECIMALS, allocate, amount_text, ratio_bp
 from market.portfolios import DIMENSIONS, OTHER, SIZES, Selection
 from market.sheets import MOST_COLUMNS, MOST_ROWS, open_table
 from market.tape import annotated
@@ -439,10 +439,14 @@ async def _accounts(request: Request, values: Mapping[str, Any], faults: Sequenc
     rows = await db.read_in_thread(portfolios.accounts, creditor, selection, after=after_id, limit=PAGE_ROWS + 1)
     sums = await db.read_in_thread(portfolios.sums, creditor, selection)
     tapes_kept = [one for one in await db.read_in_thread(portfolios.tapes, creditor) if one.status == "kept"]
+    facets = _whole_tape(selection, tapes_kept, sum(one.accounts for one in sums))
+    if facets is None:
+        facets = await db.read_in_thread(portfolios.facets, creditor, selection)
     context = {
         "rows": rows[:PAGE_ROWS], "next": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None, "sums": sums,
         "after": after_id, "selection": selection, "chips": _chips(selection),
-        "choices": _choices(selection, tapes_kept),
+        "choices": _choices(selection, facets),
+        "shown": _shown(rows[:PAGE_ROWS]) if after_id or len(rows) > PAGE_ROWS else [],
         "query": urlencode(selection.query()), "values": values, "faults": list(faults), "tapes": tapes_kept,
         "bucket_text": bucket_text, "dpd_text": dpd_text, "total": sum(one.accounts for one in sums),
         "can_make": bool(rows) and selection.statuses == (Status.OVERDUE.value,),
@@ -496,17 +500,15 @@ WORDS_OF: dict[str, Callable[[str], str]] = {
 }
 
 
-def _choices(selection: Selection, tapes_kept: Sequence[Tape]) -> list[tuple[str, list[tuple[str, str, int]]]]:
-    """What may narrow the choice further: for each field, words, the address, and how many accounts its tapes have."""
+def _choices(
+    selection: Selection, facets: Mapping[str, Mapping[str, int]]
+) -> list[tuple[str, list[tuple[str, str, int]]]]:
+    """What may narrow or widen the choice: for each field, words, the address, and how many accounts that selects."""
     taken = {"bucket": selection.buckets, "product": selection.products, "region": selection.regions}
     order = {name: number for number, name in enumerate(BUCKETS)}
     found: list[tuple[str, list[tuple[str, str, int]]]] = []
     for name, chosen in taken.items():
-        counts: dict[str, int] = {}
-        for one in tapes_kept:
-            if selection.tape_id in (None, one.id):
-                for value, sums in one.report.get("kept", {}).get(f"by_{name}", {}).items():
-                    counts[value] = counts.get(value, 0) + sums[0]
+        counts = facets[name]
         if name == "bucket":
             values = sorted((v for v in counts if v not in ("current", "none")), key=lambda v: order.get(v, 99))
         else:
@@ -520,6 +522,28 @@ def _choices(selection: Selection, tapes_kept: Sequence[Tape]) -> list[tuple[str
         if links:
             found.append((DIMENSION_WORDS[name], links))
     return found
+
+
+def _whole_tape(selection: Selection, tapes_kept: Sequence[Tape], total: int) -> dict[str, dict[str, int]] | None:
+    """The facets of a whole tape, which were counted when it was read; None, when the selection is something else."""
+    reports = [one.report.get("kept", {}) for one in tapes_kept if selection.tape_id in (None, one.id)]
+    if len(reports) != 1 or total != reports[0].get("rows"):
+        return None
+    return {
+        name: {value: sums[0] for value, sums in reports[0].get(f"by_{name}", {}).items()}
+        for name in ("bucket", "product", "region")
+    }
+
+
+def _shown(rows: Sequence[LoanAccount]) -> list[portfolios.Sums]:
+    """What the rows of a page come to, by currency."""
+    return [
+        portfolios.Sums(
+            currency, len(own), sum(one.principal_minor for one in own), sum(one.balance_minor for one in own)
+        )
+        for currency in sorted({one.currency for one in rows})
+        if (own := [one for one in rows if one.currency == currency])
+    ]
 
 
 @requires("asset_manager")
@@ -574,17 +598,14 @@ async def show(request: Request) -> Response:
     rows = await db.read_in_thread(portfolios.members, creditor, number, after=after_id, limit=PAGE_ROWS + 1)
     context = {
         "portfolio": found, "by": by, "dimensions": DIMENSION_WORDS, "strata": _strata(found, by),
-        "top": [(n, minor, _bp(minor, found.balance_minor)) for n, minor in found.strata.get("top", [])],
+        "top": [(n, minor, ratio_bp(minor, found.balance_minor)) for n, minor in found.strata.get("top", [])],
         "curve": found.strata.get("curve", []), "dpd": _weighted(found), "rows": rows[:PAGE_ROWS],
         "next": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None, "after": after_id,
-        "principal_bp": _bp(found.principal_minor, found.balance_minor), "bucket_text": bucket_text,
+        "principal_bp": ratio_bp(found.principal_minor, found.balance_minor), "bucket_text": bucket_text,
         "dpd_text": dpd_text,
+        "shown": _shown(rows[:PAGE_ROWS]) if after_id or len(rows) > PAGE_ROWS else [],
     }  # fmt: skip
     return page(request, "portfolios/show.html", context)
-
-
-def _bp(part_minor: int, whole_minor: int) -> int:
-    return part_minor * 10_000 // whole_minor if whole_minor else 0
 
 
 def _strata(found: Portfolio, by: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import BadInput
-from market.money import DECIMALS, Money, allocate, amount_text, parse_amount, round_minor, share_bp, to_minor
+from market.money import DECIMALS, Money, allocate, amount_text, parse_amount, ratio_bp, round_minor, share_bp, to_minor
 
 AMOUNTS = st.integers(-(10**17) + 1, 10**17 - 1)
 
@@ -64,6 +64,8 @@ def test_rounding_is_half_up_for_fees_and_half_even_for_tapes() -> None:
     assert round_minor(Decimal("0.5")) == 1
     assert round_minor(Decimal("-0.5")) == -1
     assert share_bp(12_345, 1_850) == 2_284  # 2283.825
+    assert ratio_bp(2, 3) == 6_667
+    assert (ratio_bp(1, 3), ratio_bp(1, 20_000), ratio_bp(1, 20_001), ratio_bp(5, 0)) == (3_333, 1, 0, 0)
     assert to_minor(Decimal("5864.9505117095"), "USD") == 586_495
     assert to_minor(Decimal("0.125"), "USD") == 12
 

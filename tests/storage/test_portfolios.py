@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -254,6 +255,28 @@ def test_accounts_by_pages_and_filters(db: Database, objects: Folder, creditor: 
     assert (sums.accounts, sums.balance_minor) == (len(found), sum(account.balance_minor for account in found))
     assert len(db.read(portfolios.accounts, creditor, Selection(loan="L49"), limit=99)) == 11
     assert db.read(portfolios.accounts, creditor, Selection(loan="L%"), limit=99) == []
+
+
+def test_a_filter_counts_what_it_would_select(db: Database, objects: Folder, creditor: int) -> None:
+    content = HEADER + b"".join(
+        b"L%d,B%d,100.00,0.00,%d,%s,%s\n"
+        % (i, i, 10 if i % 2 else 20, b"cars" if i % 3 else b"cards", b"Hebei" if i < 9 else b"Anhui")
+        for i in range(1, 13)
+    )
+    _read(db, objects, _receive(db, objects, creditor, content))
+    assert db.read(portfolios.facets, creditor, Selection()) == {
+        "bucket": {"1-15": 6, "16-30": 6}, "product": {"cars": 8, "cards": 4}, "region": {"Hebei": 8, "Anhui": 4},
+    }  # fmt: skip
+    chosen = Selection(buckets=("1-15",), products=("cars",))
+    found = db.read(portfolios.facets, creditor, chosen)
+    assert found == {
+        "bucket": {"1-15": 4, "16-30": 4},  # of the cars
+        "product": {"cars": 4, "cards": 2},  # of the bucket
+        "region": {"Hebei": 3, "Anhui": 1},  # of both: what the page shows
+    }
+    for region, count in found["region"].items():
+        (sums,) = db.read(portfolios.sums, creditor, replace(chosen, regions=(region,)))
+        assert sums.accounts == count
 
 
 def test_a_loan_on_sale_under_one_tape_is_not_sold_under_another(db: Database, objects: Folder, creditor: int) -> None:

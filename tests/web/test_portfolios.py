@@ -57,6 +57,9 @@ def test_from_a_tape_to_a_portfolio(site: Site) -> None:
     assert "3,030.50" in accounts  # the sum of the selection
     assert "L4" not in accounts
     assert 'href="/accounts?' in accounts
+    assert ">cars · 2</a>" in accounts
+    assert ">cards · " not in accounts, "the counts are of the selection, not of the tape"
+    assert ">cards · 2</a>" in ann.get("/accounts?status=any").text
     made = ann.post("/portfolios?bucket=16-30&bucket=31-60&status=overdue", {"name": "Cars, October"})
     assert made.status_code == 303, made.text
     shown = ann.get(made.headers["location"]).text
