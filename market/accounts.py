@@ -16,14 +16,16 @@ class Status(StrEnum):
     UNDER_CONTRACT = "under_contract"
     CLOSED_OUT = "closed_out"
     REPAID = "repaid"
+    REPLACED = "replaced"  # by the same loan's account of a newer tape, or because that one was sold
 
 
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.PERFORMING: frozenset({Status.OVERDUE, Status.REPAID}),
-    Status.OVERDUE: frozenset({Status.PERFORMING, Status.LISTED, Status.REPAID}),
+    Status.PERFORMING: frozenset({Status.OVERDUE, Status.REPAID, Status.REPLACED}),
+    Status.OVERDUE: frozenset({Status.PERFORMING, Status.LISTED, Status.REPAID, Status.REPLACED}),
     Status.LISTED: frozenset({Status.OVERDUE, Status.UNDER_CONTRACT}),  # withdrawn or unsold; sold
     Status.UNDER_CONTRACT: frozenset({Status.OVERDUE, Status.CLOSED_OUT}),  # the buyer defaulted; paid
     Status.REPAID: frozenset(),
+    Status.REPLACED: frozenset(),
     Status.CLOSED_OUT: frozenset(),
 }
 

@@ -20,6 +20,7 @@ from market import lots as rules
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.lots import Check, LotDraft, LotTerms, Previous, Status, move
 from storage import notices, settlement
+from storage.accounts import check_free
 from storage.journal import entries_after, open_journal
 from storage.parties import note
 from storage.tables import (
@@ -243,6 +244,7 @@ def _list_accounts(session: Session, lot: Lot) -> None:
     portfolio = session.get(Portfolio, lot.portfolio_id) if lot.portfolio_id else None
     item = session.get(Collateral, lot.collateral_id) if lot.collateral_id else None
     expected = portfolio.accounts if portfolio else int(bool(item and item.account_id))
+    check_free(session, lot.creditor_id, settlement.accounts_of(lot), expected=expected)
     changed = session.execute(
         update(LoanAccount)
         .where(settlement.accounts_of(lot), col(LoanAccount.status) == "overdue")

@@ -28,6 +28,7 @@ from market.reconciliation import IN, OUT, REFERENCE_SPACE, make_reference
 from market.settlement import Parties, Plan, Status
 from storage import ledger as books
 from storage import notices, outbox
+from storage.accounts import replace_later
 from storage.parties import note
 from storage.tables import (
     Auction,
@@ -194,6 +195,7 @@ def settle(session: Session, auction_id: int, *, at: datetime) -> int | None:
             lot.status = lots.move(lot.status, lots.Status.UNSOLD).value
         session.add(lot)
         _move_accounts(session, accounts_of(lot), accounts.Status.LISTED, accounts.Status.OVERDUE)
+        replace_later(session, lot.creditor_id, accounts_of(lot), f"auction:{auction_id}", at=at)
     return None
 
 
@@ -375,6 +377,7 @@ def complete(session: Session, sale_id: int, *, at: datetime) -> bool:
     else:
         proceeds = _close_out_collateral(session, sale, lot, parties, on=on, at=at)
     _pay_creditor(session, sale, lot, proceeds, key=f"proceeds:{sale.id}", at=at)
+    replace_later(session, lot.creditor_id, accounts_of(lot), f"closed_out:{sale.id}", at=at)
     lot.status = lots.move(lot.status, lots.Status.SETTLED).value
     session.add(lot)
     step(session, sale.id, "closed_out", {"accounts": sale.plan["accounts"], "proceeds_minor": proceeds}, at=at)
@@ -496,6 +499,7 @@ def default(session: Session, sale_id: int, *, at: datetime, person_id: int | No
         session, col(LoanAccount.id).in_(of_sale), accounts.Status.UNDER_CONTRACT, accounts.Status.OVERDUE,
         expected=sale.plan["accounts"],
     )  # fmt: skip
+    replace_later(session, lot.creditor_id, col(LoanAccount.id).in_(of_sale), f"default:{sale.id}", at=at)
     lot.status = lots.move(lot.status, lots.Status.DEFAULTED).value
     session.add(lot)
     _mark(session, sale.auction_id, sale.buyer_id, "forfeited")

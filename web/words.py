@@ -428,6 +428,7 @@ STATES: dict[str, tuple[str, str]] = {
     "under_contract": ("closing", N_("Under contract")),
     "closed_out": ("paid", N_("Closed out")),
     "repaid": ("paid", N_("Repaid")),
+    "replaced": ("waiting", N_("Replaced")),
     # lots
     "draft": ("waiting", N_("Draft")),
     "submitted": ("waiting", N_("Waiting for approval")),
