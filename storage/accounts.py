@@ -39,7 +39,7 @@ def replace_later(session: Session, creditor_id: int, which: ColumnElement[bool]
         outbox.put(session, "replace_accounts", f"replace_accounts:{tape_id}:{key}", {"tape_id": tape_id}, at=at)
 
 
-def replace(db: Database, tape_id: int, *, now: Callable[[], datetime]) -> int:
+def replace_outdone(db: Database, tape_id: int, *, now: Callable[[], datetime]) -> int:
     """Call those accounts `replaced` that do not count beside another one of the same loan, where either of the two is
     on this tape; return how many. Many short transactions, harmless to do again at any point.
     """

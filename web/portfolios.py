@@ -31,6 +31,7 @@ from market.portfolios import DIMENSIONS, OTHER, SIZES, Selection
 from market.sheets import MOST_COLUMNS, MOST_ROWS, open_table
 from market.tape import annotated
 from storage import portfolios
+from storage.accounts import replace_outdone
 from storage.database import Database
 from storage.objects import Objects
 from storage.tables import LoanAccount, Party, Person, Portfolio, Tape, TapeFault
@@ -218,6 +219,12 @@ def _filename(name: str) -> str:
 def read_tape(context: TaskContext, tape_id: int) -> None:
     """Read a tape that was received."""
     portfolios.read_tape(context.db, context.objects, tape_id, now=utc_now)
+
+
+@task("replace_accounts")
+def replace_accounts(context: TaskContext, tape_id: int) -> None:
+    """See which account of each loan counts, where a tape tells of it."""
+    replace_outdone(context.db, tape_id, now=utc_now)
 
 
 @requires("asset_manager")

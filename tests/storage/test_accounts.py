@@ -49,7 +49,7 @@ class Creditor:
 
     def do(self) -> None:
         for row in self.db.read(lambda s: s.exec(select(Outbox).where(Outbox.task == "replace_accounts")).all()):
-            accounts.replace(self.db, row.arguments["tape_id"], now=lambda: NOW)
+            accounts.replace_outdone(self.db, row.arguments["tape_id"], now=lambda: NOW)
 
     def states(self, tape_id: int) -> dict[str, str]:
         found = select(LoanAccount.loan_id, LoanAccount.status).where(LoanAccount.tape_id == tape_id)
