@@ -113,45 +113,91 @@ class Assembled:
     content_hash: str
 
 
-def assemble(accounts: pl.DataFrame, currency: str) -> Assembled:
-    """Sum up the accounts of a portfolio.
+class Assembly:
+    """Sums up a portfolio from its accounts in batches, so that a million of them need no memory of their own.
 
-    Args:
-        accounts: CONTENT, in the order in which they are sold; at least one row.
-    Returns: strata by each of DIMENSIONS as rows `[name, accounts, principal_minor, balance_minor]`, the buckets and
-        sizes in their order, the others by falling balance; `top`: `[n, balance_minor]` of the n largest borrowers (the
-        loan itself where no borrower is named); `curve`: `[share of borrowers, share of balance]` in basis points, the
-        largest first; `weighted_dpd`: average days past due in hundredths of a day, the weight being principal and
-        interest (spec/data-standards.md 3.3), as a range, since some tapes give only ranges; `to` is None when one is
-        open; `dpd_known_minor` is the weight of the accounts for which days are given at all.
+    What is sold, in its order, is hashed as it comes (`content_hash`).  Who owes how much is not kept here: the
+    caller ranks the borrowers (`done`), since there may be as many as accounts.
     """
-    who = pl.when(pl.col("borrower_id") == "").then("loan:" + pl.col("loan_id")).otherwise("b:" + pl.col("borrower_id"))
-    accounts = accounts.with_columns(who.alias("who"), _size(currency).alias("size"))
-    owed = accounts.group_by("who").agg(pl.col("balance_minor").sum())["balance_minor"].sort(descending=True)
-    strata: dict[str, Any] = {name: _strata(accounts, name) for name in DIMENSIONS}
-    strata["top"] = [[n, int(owed.head(n).sum())] for n in TOPS if n <= len(owed)]
-    strata["curve"] = _curve(owed)
-    strata["weighted_dpd"] = _weighted_dpd(accounts)
-    return Assembled(
-        accounts=accounts.height,
-        borrowers=len(owed),
-        principal_minor=int(accounts["principal_minor"].sum()),
-        balance_minor=int(accounts["balance_minor"].sum()),
-        strata=strata,
-        content_hash=content_hash(accounts),
-    )
+
+    def __init__(self, currency: str) -> None:
+        self.accounts = self.principal_minor = self.balance_minor = 0
+        self._size = _size(currency)
+        self._strata: dict[str, dict[str, list[int]]] = {name: {} for name in DIMENSIONS}
+        self._weight = self._least = self._most = 0  # of the accounts for which days are given
+        self._is_open = False  # the days of some have no upper end
+        self._digest = hashlib.sha256()
+
+    def add(self, accounts: pl.DataFrame) -> None:
+        """Count the next accounts: CONTENT, in the order in which they are sold."""
+        accounts = accounts.with_columns(self._size.alias("size"))
+        self.accounts += accounts.height
+        self.principal_minor += int(accounts["principal_minor"].sum())
+        self.balance_minor += int(accounts["balance_minor"].sum())
+        for name, found in self._strata.items():
+            sums = accounts.group_by(name).agg(pl.len(), pl.col("principal_minor").sum(), pl.col("balance_minor").sum())
+            for value, *amounts in sums.iter_rows():
+                found[value] = [a + b for a, b in zip(found.get(value, (0, 0, 0)), amounts, strict=True)]
+        self._add_days(accounts)
+        lines = accounts.select(pl.struct(CONTENT).struct.json_encode()).to_series()
+        self._digest.update("".join(line + "\n" for line in lines).encode())
+
+    def _add_days(self, accounts: pl.DataFrame) -> None:
+        given = accounts.filter(pl.col("dpd").is_not_null())
+        weights = given["principal_minor"].cast(pl.Int128) + given["interest_minor"].cast(pl.Int128)
+        self._weight += int(weights.sum() or 0)
+        self._least += int((weights * given["dpd"].cast(pl.Int128)).sum() or 0)
+        self._most += int((weights * given["dpd_to"].cast(pl.Int128)).sum() or 0)
+        self._is_open = self._is_open or given["dpd_to"].null_count() > 0
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256, in hex, over the accounts in order: each one JSON object of CONTENT on a line of its own.
+
+        UTF-8, no blanks, `null` for what is not given, dates as `2026-01-31`; anyone can make it again from a list.
+        """
+        return self._digest.hexdigest()
+
+    def done(self, borrowers: int, owed: Mapping[int, int]) -> Assembled:
+        """The figures of all that was added; at least one account.
+
+        Args:
+            borrowers: how many there are (the loan itself where no borrower is named).
+            owed: for each of `ranks(borrowers)`, what so many of the largest borrowers owe together.
+        Returns: strata by each of DIMENSIONS as rows `[name, accounts, principal_minor, balance_minor]`, the buckets
+            and sizes in their order, the others by falling balance; `top`: `[n, balance_minor]` of the n largest
+            borrowers; `curve`: `[share of borrowers, share of balance]` in basis points, the largest first;
+            `weighted_dpd`: average days past due in hundredths of a day, the weight being principal and interest
+            (spec/data-standards.md 3.3), as a range, since some tapes give only ranges; `to` is None when one is open;
+            `dpd_known_minor` is the weight of the accounts for which days are given at all.
+        """
+        strata: dict[str, Any] = {name: _strata(name, found) for name, found in self._strata.items()}
+        strata["top"] = [[n, owed[n]] for n in TOPS if n <= borrowers]
+        strata["curve"] = _curve(borrowers, owed)
+        strata["weighted_dpd"] = self._weighted_dpd()
+        return Assembled(
+            accounts=self.accounts, borrowers=borrowers, principal_minor=self.principal_minor,
+            balance_minor=self.balance_minor, strata=strata, content_hash=self.content_hash,
+        )  # fmt: skip
+
+    def _weighted_dpd(self) -> dict[str, int | None]:
+        if not self._weight:
+            return {"from": None, "to": None, "dpd_known_minor": 0}
+        return {
+            "from": _nearest(self._least * 100, self._weight),
+            "to": None if self._is_open else _nearest(self._most * 100, self._weight),
+            "dpd_known_minor": self._weight,
+        }
 
 
-def content_hash(accounts: pl.DataFrame) -> str:
-    """SHA-256, in hex, over the accounts in order: each one JSON object of CONTENT on a line of its own.
+def ranks(borrowers: int) -> list[int]:
+    """Of how many of the largest borrowers a portfolio tells the sum: TOPS, and the points of its curve."""
+    steps = (_borrowers_at(step, borrowers) for step in range(1, CURVE_POINTS + 1))
+    return sorted({n for n in (*TOPS, *steps) if n <= borrowers})
 
-    UTF-8, no blanks, `null` for what is not given, dates as `2026-01-31`; anyone can make it again from a list.
-    """
-    lines = accounts.select(pl.struct(CONTENT).struct.json_encode()).to_series()
-    digest = hashlib.sha256()
-    for start in range(0, len(lines), 10_000):
-        digest.update("".join(line + "\n" for line in lines.slice(start, 10_000)).encode())
-    return digest.hexdigest()
+
+def _borrowers_at(step: int, borrowers: int) -> int:
+    return -(-borrowers * step // CURVE_POINTS)
 
 
 def size_bounds(currency: str) -> list[int]:
@@ -167,9 +213,8 @@ def _size(currency: str) -> pl.Expr:
     return result
 
 
-def _strata(accounts: pl.DataFrame, by: str) -> list[list[Any]]:
-    sums = accounts.group_by(by).agg(pl.len(), pl.col("principal_minor").sum(), pl.col("balance_minor").sum())
-    rows = [list(row) for row in sums.iter_rows()]
+def _strata(by: str, found: Mapping[str, Sequence[int]]) -> list[list[Any]]:
+    rows: list[list[Any]] = [[name, *sums] for name, sums in found.items()]
     if by == "bucket":
         return sorted(rows, key=lambda row: BUCKETS.index(row[0]))
     if by == "size":
@@ -181,33 +226,17 @@ def _strata(accounts: pl.DataFrame, by: str) -> list[list[Any]]:
     return rows
 
 
-def _curve(owed: pl.Series) -> list[list[int]]:
-    total, number = int(owed.sum()), len(owed)
+def _curve(borrowers: int, owed: Mapping[int, int]) -> list[list[int]]:
+    total = owed[borrowers]
     if not total:
         return []
-    sums = owed.cum_sum()
     points = [[0, 0]]
     for step in range(1, CURVE_POINTS + 1):
-        count = -(-number * step // CURVE_POINTS)
-        point = [ratio_bp(count, number), ratio_bp(int(sums[count - 1]), total)]
+        count = _borrowers_at(step, borrowers)
+        point = [ratio_bp(count, borrowers), ratio_bp(owed[count], total)]
         if point != points[-1]:
             points.append(point)
     return points
-
-
-def _weighted_dpd(accounts: pl.DataFrame) -> dict[str, int | None]:
-    given = accounts.filter(pl.col("dpd").is_not_null())
-    weights = given["principal_minor"].cast(pl.Int128) + given["interest_minor"].cast(pl.Int128)
-    weight = int(weights.sum() or 0)
-    if not weight:
-        return {"from": None, "to": None, "dpd_known_minor": 0}
-    least = int((weights * given["dpd"].cast(pl.Int128)).sum())
-    most = None if given["dpd_to"].null_count() else int((weights * given["dpd_to"].cast(pl.Int128)).sum())
-    return {
-        "from": _nearest(least * 100, weight),
-        "to": None if most is None else _nearest(most * 100, weight),
-        "dpd_known_minor": weight,
-    }
 
 
 def _nearest(value: int, by: int) -> int:

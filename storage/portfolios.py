@@ -16,7 +16,7 @@ from datetime import date, datetime, timedelta
 from typing import IO, Any
 
 import polars as pl
-from sqlalchemy import ColumnElement, CursorResult, delete, func, insert, literal, update
+from sqlalchemy import ColumnElement, CursorResult, case, delete, func, insert, literal, update
 from sqlmodel import Session, col, select
 
 from market import mappings
@@ -24,7 +24,7 @@ from market.accounts import Status
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.inputs import has_hidden
 from market.mappings import TapeMapping
-from market.portfolios import CONTENT, Selection, assemble
+from market.portfolios import CONTENT, Assembly, Selection, ranks
 from market.sheets import Table, open_table
 from market.tape import (
     ACCOUNT_COLUMNS,
@@ -37,6 +37,7 @@ from market.tape import (
     mapping_for,
 )
 from storage import notices, outbox
+from storage.accounts import replace_later
 from storage.database import Database
 from storage.objects import Objects
 from storage.tables import AuditTrail, LoanAccount, Outbox, Portfolio, PortfolioAccount, Tape, TapeFault
@@ -45,6 +46,7 @@ from storage.tables import Mapping as SavedMapping
 SQLITE_BATCH_ROWS = 2_500  # written in well under 50 ms, so that a bid's transaction gets its turn in between
 POSTGRESQL_BATCH_ROWS = 50_000
 CLEAR_ROWS = 5_000
+PORTFOLIO_BATCH_ROWS = 20_000
 FAULTS_FILE_BYTES = 512 * 1024**2
 HOLD = timedelta(seconds=60)  # a reader without a claim (the command line) lives, or another one may begin
 WAITING = ("received", "reading", "needs_mapping", "kept")  # a file that is in one of these is not taken twice
@@ -429,6 +431,8 @@ def _finish(
     tape.report = tape.report | checker.report()
     if is_kept:
         tape.kept_at = at
+        session.flush()
+        replace_later(session, job.creditor_id, col(LoanAccount.tape_id) == tape.id, "kept", at=at)
     else:
         tape.decision = None
     _keep_shown(session, tape, shown)
@@ -609,6 +613,9 @@ def make_portfolio(
 ) -> int:
     """Make a portfolio of the selected accounts as they are now; return its id.
 
+    The accounts pass by in batches of PORTFOLIO_BATCH_ROWS, the database ranks the borrowers and writes the members:
+    memory does not grow with the selection.
+
     Raises: BadInput `name`, `selection_empty`, `several_currencies`, `several_cutoffs`, `not_overdue`: an account that
         is not overdue, or is listed or sold already, under this tape or another.
     """
@@ -618,21 +625,19 @@ def make_portfolio(
         faults.append(Fault("name", "name", name[:80], "3 to 120 characters"))
     elif has_hidden(name):
         faults.append(Fault("hidden_character", "name", ascii(name)[:80], NOTHING_HIDDEN))
-    content = [getattr(LoanAccount, field) for field in CONTENT]
-    rows = session.execute(
-        select(LoanAccount.id, LoanAccount.currency, LoanAccount.cutoff_on, LoanAccount.status, *content)  # type: ignore[call-overload]
-        .where(*_where(creditor_id, selection))
-        .order_by(col(LoanAccount.id))
+    where = _where(creditor_id, selection)
+    kinds = session.execute(
+        select(LoanAccount.currency, LoanAccount.cutoff_on, LoanAccount.status, func.count())  # type: ignore[call-overload]
+        .where(*where)
+        .group_by(LoanAccount.currency, LoanAccount.cutoff_on, LoanAccount.status)
     ).all()
-    schema = {"id": pl.Int64, "currency": pl.String, "cutoff_on": pl.Date, "status": pl.String} | _SCHEMA
-    frame = pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
-    for field, code in (("currency", "several_currencies"), ("cutoff_on", "several_cutoffs")):
-        values = frame[field].unique().sort().to_list()
+    currencies, cutoffs = sorted({row[0] for row in kinds}), sorted({row[1] for row in kinds})
+    for code, values in (("several_currencies", currencies), ("several_cutoffs", cutoffs)):
         if len(values) > 1:
             faults.append(Fault(code, "selection", ", ".join(map(str, values[:10])), "accounts of one kind"))
-    if frame.is_empty():
+    if not kinds:
         faults.append(Fault("selection_empty", "selection", "no account", "at least one account"))
-    elif others := frame.filter(pl.col("status") != Status.OVERDUE.value).height:
+    elif others := sum(count for _currency, _on, status, count in kinds if status != Status.OVERDUE.value):
         faults.append(
             Fault("not_overdue", "selection", f"{others} accounts", "accounts that are overdue and not listed")
         )
@@ -640,19 +645,48 @@ def make_portfolio(
         faults.append(Fault("not_overdue", "selection", taken, "loans that no other tape's account lists or sells"))
     if faults:
         raise BadInput(faults)
-    made = assemble(frame, frame["currency"][0])
+    currency, cutoff_on = currencies[0], cutoffs[0]
+    assembly = Assembly(currency)
+    for batch in _contents(session, where):
+        assembly.add(batch)
+    made = assembly.done(*_largest(session, where))
     portfolio = Portfolio(
-        creditor_id=creditor_id, name=name, cutoff_on=frame["cutoff_on"][0], currency=frame["currency"][0],
+        creditor_id=creditor_id, name=name, cutoff_on=cutoff_on, currency=currency,
         accounts=made.accounts, borrowers=made.borrowers, principal_minor=made.principal_minor,
         balance_minor=made.balance_minor, strata=made.strata, selection=selection.values(),
         content_hash=made.content_hash, created_by=person_id, created_at=at,
     )  # fmt: skip
     session.add(portfolio)
     session.flush()
-    members = select(literal(portfolio.id), LoanAccount.id).where(*_where(creditor_id, selection))
+    members = select(literal(portfolio.id), LoanAccount.id).where(*where)
     session.execute(insert(PortfolioAccount).from_select(["portfolio_id", "account_id"], members))
     _note(session, "portfolio_made", "portfolio", portfolio.id, person_id, at, hash=made.content_hash)
     return portfolio.id
+
+
+def _contents(session: Session, where: Sequence[ColumnElement[bool]]) -> Iterator[pl.DataFrame]:
+    """What is sold, by id, a batch at a time; one statement, so all batches are of one state of the accounts."""
+    content = [getattr(LoanAccount, field) for field in CONTENT]
+    query = select(*content).where(*where).order_by(col(LoanAccount.id))
+    rows = session.execute(query, execution_options={"yield_per": PORTFOLIO_BATCH_ROWS})
+    for batch in rows.partitions():
+        yield pl.DataFrame([tuple(row) for row in batch], schema=_SCHEMA, orient="row")
+
+
+def _largest(session: Session, where: Sequence[ColumnElement[bool]]) -> tuple[int, dict[int, int]]:
+    """How many borrowers there are, and what the largest of them owe together, for each of `ranks`."""
+    of_nobody = col(LoanAccount.borrower_id) == ""  # then the loan itself counts as one
+    owed = (
+        select(func.sum(LoanAccount.balance_minor).label("minor"))
+        .where(*where)
+        .group_by(LoanAccount.borrower_id, case((of_nobody, LoanAccount.loan_id), else_=""))
+    ).cte("owed")
+    borrowers = session.exec(select(func.count()).select_from(owed)).one()
+    place = func.row_number().over(order_by=owed.c.minor.desc()).label("place")
+    so_far = func.sum(owed.c.minor).over(order_by=owed.c.minor.desc(), rows=(None, 0)).label("so_far")
+    ranked = select(place, so_far).subquery()
+    rows = session.execute(select(ranked.c.place, ranked.c.so_far).where(ranked.c.place.in_(ranks(borrowers))))
+    return borrowers, {place: int(total) for place, total in rows}
 
 
 def _kind(field: str) -> Any:

@@ -9,15 +9,17 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from sqlmodel import Session, col, func, select
 
+import market.portfolios
 from market.errors import BadInput, Conflict, NotFound
 from market.portfolios import Selection
 from storage import outbox, portfolios
 from storage.database import Database
 from storage.objects import Folder
-from storage.tables import AuditTrail, LoanAccount, Outbox, Party, Person, Tape
+from storage.tables import AuditTrail, LoanAccount, Outbox, Party, Person, Portfolio, Tape
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HEADER = b"loan_id,borrower_id,principal,interest_due,dpd,product,region\n"
@@ -277,6 +279,42 @@ def test_a_filter_counts_what_it_would_select(db: Database, objects: Folder, cre
     for region, count in found["region"].items():
         (sums,) = db.read(portfolios.sums, creditor, replace(chosen, regions=(region,)))
         assert sums.accounts == count
+
+
+def test_a_portfolio_is_the_same_in_however_many_batches(
+    db: Database, objects: Folder, creditor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = {5: b"L5,,105.50,1.00,5,cars,Hebei", 6: b"L6,,106.50,1.00,6,boats,"}
+    _read(db, objects, _receive(db, objects, creditor, _rows(100, wrong=nobody)))
+    heights: list[int] = []
+
+    class Counted(market.portfolios.Assembly):
+        def add(self, accounts: pl.DataFrame) -> None:
+            heights.append(accounts.height)
+            super().add(accounts)
+
+    monkeypatch.setattr(portfolios, "Assembly", Counted)
+
+    def made() -> Portfolio:
+        selection = Selection(statuses=("overdue",))
+        made = db.in_transaction(portfolios.make_portfolio, creditor, creditor, name="All", selection=selection, at=NOW)
+        return db.read(portfolios.portfolio, creditor, made)
+
+    whole = made()
+    monkeypatch.setattr(portfolios, "PORTFOLIO_BATCH_ROWS", 7)
+    parts = made()
+    assert heights == [whole.accounts, *[7] * (whole.accounts // 7), whole.accounts % 7]
+    assert (parts.content_hash, parts.strata) == (whole.content_hash, whole.strata)
+    everybody = db.read(portfolios.members, creditor, parts.id, limit=1000)
+    assert len(everybody) == whole.accounts == sum(row[1] for row in whole.strata["product"])
+    owed: dict[str, int] = {}
+    for account in everybody:
+        who = account.borrower_id or account.loan_id
+        owed[who] = owed.get(who, 0) + account.balance_minor
+    largest = sorted(owed.values(), reverse=True)
+    assert whole.borrowers == len(owed) == 9, "seven borrowers, and two loans of nobody"
+    assert whole.strata["top"] == [[1, largest[0]], [5, sum(largest[:5])]]
+    assert whole.strata["curve"][-1] == [10_000, 10_000]
 
 
 def test_a_loan_on_sale_under_one_tape_is_not_sold_under_another(db: Database, objects: Folder, creditor: int) -> None:
