@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -84,16 +84,18 @@ class Database:
         """Bring the tables to the newest migration (`storage/migrations`)."""
         command.upgrade(self.migrations(), "head")
 
-    def is_upgraded(self) -> bool:
-        """Whether the tables are those of this version: not older, and not newer."""
+    def tables_are(self) -> Literal["ok", "behind", "ahead"]:
+        """How the tables stand to this version of the code: of an earlier one (or none at all), or of a newer one."""
         with self._reader.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
-        return found == ScriptDirectory.from_config(self.migrations()).get_current_head()
+        newest, *earlier = _revisions()
+        if found == newest:
+            return "ok"
+        return "behind" if found is None or found in earlier else "ahead"
 
     def migrations(self) -> Config:
         """Alembic's configuration for this database."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config = _migrations()
         config.attributes["engine"] = self.engine
         return config
 
@@ -101,6 +103,18 @@ class Database:
         """Let the connections and threads go."""
         self._threads.shutdown(wait=True)
         self.engine.dispose()
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """The names of all migrations, the newest first."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions())
 
 
 def _postgresql_engine(url: str) -> Engine:

@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     secret: SecretStr = SecretStr("")  # at least 32 bytes; the embedded default makes and keeps its own
     signing_key: SecretStr = SecretStr("")  # Ed25519 seed, base64; the embedded default keeps its own
     log_level: str = "INFO"
+    log_file: Path | None = None  # without one the log goes to the error stream; with one, that has a line a problem
     trusted_proxies: str = "127.0.0.1"
     commands_per_second: int = 20  # bids and proxies of one party on one node (docs/live-protocol.md, Limits)
     commands_burst: int = 40

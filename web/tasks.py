@@ -50,6 +50,7 @@ AT_ONCE = {"read_tape": 2, "send_mail": 2}  # of one process: tapes and mails do
 ABANDONED_AFTER = timedelta(days=1)  # no upload takes that long
 STOP_WITHIN_S = 10
 
+MEMORY = "memory://localhost"  # without a host kombu warns that there is none
 REDIS = {"socket_timeout": 5, "socket_connect_timeout": 2, "socket_keepalive": True}
 
 DONE = Counter("clearlot_tasks_total", "Tasks run", ["task", "outcome"])
@@ -261,13 +262,13 @@ class Jobs:
 
 def make_celery(settings: Settings, context: TaskContext) -> Celery:
     """The Celery application: one task that looks for due rows, one that runs a row, and the beats."""
-    broker = settings.redis_url or "memory://"
+    broker = settings.redis_url or MEMORY
     app = Celery("clearlot", broker=broker, backend="cache+memory://", set_as_current=False)
     app.conf.update(
         task_ignore_result=True, worker_hijack_root_logger=False, worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True, broker_connection_max_retries=None, task_acks_late=True,
         worker_prefetch_multiplier=1,
-        timezone="UTC", broker_transport_options={"polling_interval": 0.02} if broker == "memory://" else REDIS,
+        timezone="UTC", broker_transport_options={"polling_interval": 0.02} if broker == MEMORY else REDIS,
     )  # fmt: skip
 
     @app.task(name="clearlot.look", expires=5, shared=False)

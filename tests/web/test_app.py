@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from tests.web.conftest import Site
 
@@ -46,6 +47,22 @@ def test_health(site: Site) -> None:
     assert visit.get("/healthz").json() == {"status": "ok"}
     assert visit.get("/readyz").json()["parts"] == {"database": "ok", "objects": "ok", "redis": "in process"}
     assert "clearlot_requests_total" in visit.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "status"), [("0001", "behind", 503), ("v9999", "ahead", 200), (None, "behind", 503)]
+)
+def test_readyz_says_how_the_tables_stand(site: Site, version: str | None, state: str, status: int) -> None:
+    with site.db.engine.begin() as connection:
+        kept = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        connection.execute(text("DELETE FROM alembic_version"))
+        if version is not None:
+            connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": version})
+    answer = site.guest().get("/readyz")
+    assert (answer.status_code, answer.json()["parts"]["database"]) == (status, state)
+    with site.db.engine.begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:version)"), {"version": kept})
 
 
 def test_a_failure_says_nothing_of_the_inside(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
