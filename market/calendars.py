@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import holidays
-
 from market.errors import BadInput, Fault
+
+if TYPE_CHECKING:
+    from holidays import HolidayBase
 
 PAY_BY = time(17)  # banks' cut-off: what is due on a day is due at five in the afternoon
 MOST_DAYS = 366  # business days in one count
@@ -40,7 +42,9 @@ def zone(calendar: str) -> ZoneInfo:
 
 
 @lru_cache(maxsize=64)
-def _days(calendar: str) -> holidays.HolidayBase:
+def _days(calendar: str) -> HolidayBase:
+    import holidays  # a third of a second, which no start of a server should take
+
     zone(calendar)  # refuses an unknown name
     if calendar == "ECB":
         return holidays.financial_holidays("ECB")

@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, ClassVar, Protocol
+from typing import IO, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
-
-import urllib3
-from minio import Minio
-from minio.error import MinioException, S3Error
 
 from market.errors import BadInput, Fault, MarketError, NotFound
 
 CHUNK_BYTES = 256 * 1024
-CONNECT_SECONDS = 2
-READ_SECONDS = 30
 REGION = "us-east-1"  # S3 servers of one's own call their only region so
 
 
@@ -80,6 +73,8 @@ def open_objects(url: str) -> Objects:
     if parts.scheme == "file":
         return Folder(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.username and parts.password and parts.hostname and parts.path.strip("/"):
+        from storage.buckets import Bucket  # its client is slow to load, and a folder needs none
+
         options = parse_qs(parts.query)
         return Bucket(
             endpoint=parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}",
@@ -107,7 +102,7 @@ class Folder:
             handle, name = tempfile.mkstemp(dir=self._waiting)
             part = Path(name)
             with open(handle, "wb") as file:  # noqa: PTH123 - a handle, not a path
-                kept = _copy(stream, file, limit_bytes)
+                kept = copy_hashed(stream, file, limit_bytes)
                 file.flush()
                 os.fsync(file.fileno())
             target = self._path(kept.digest)
@@ -132,7 +127,7 @@ class Folder:
         except OSError as error:
             raise StoreUnavailable("objects_down") from error
         with file:
-            _verify(file, digest)
+            verify(file, digest)
             yield file
 
     def exists(self, digest: str) -> bool:
@@ -149,76 +144,11 @@ class Folder:
         return len(abandoned)
 
     def _path(self, digest: str) -> Path:
-        return self.root / _checked(digest)[:2] / digest[2:]
+        return self.root / checked(digest)[:2] / digest[2:]
 
 
-class Bucket:
-    """A bucket of an S3 server; a file's key is its digest."""
-
-    # A few tries for what a restart of the server breaks; a person waits behind this.
-    RETRIES: ClassVar = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504))
-
-    def __init__(
-        self, *, endpoint: str, access_key: str, secret_key: str, bucket: str, is_secure: bool, region: str
-    ) -> None:
-        self.bucket = bucket
-        self.client = Minio(
-            endpoint=endpoint,
-            access_key=access_key,
-            secret_key=secret_key,
-            secure=is_secure,
-            region=region,
-            http_client=urllib3.PoolManager(
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=self.RETRIES, maxsize=10
-            ),
-        )
-
-    def put(self, stream: IO[bytes], *, limit_bytes: int) -> Kept:
-        # The name is known only when all has been read, so it is received here first.
-        with _answers(), tempfile.TemporaryFile() as file:
-            kept = _copy(stream, file, limit_bytes)
-            file.seek(0)
-            if not self.exists(kept.digest):
-                self.client.put_object(
-                    bucket_name=self.bucket, object_name=kept.digest, data=file, length=kept.size_bytes
-                )
-        return kept
-
-    @contextmanager
-    def get(self, digest: str) -> Iterator[IO[bytes]]:
-        with tempfile.TemporaryFile() as file:
-            try:
-                with _answers():
-                    answer = self.client.get_object(bucket_name=self.bucket, object_name=_checked(digest))
-                    try:
-                        shutil.copyfileobj(answer, file, CHUNK_BYTES)
-                    finally:
-                        answer.close()
-                        answer.release_conn()
-            except S3Error as error:
-                raise NotFound("file", digest=digest) from error
-            file.seek(0)
-            _verify(file, digest)
-            yield file
-
-    def exists(self, digest: str) -> bool:
-        try:
-            with _answers():
-                self.client.stat_object(bucket_name=self.bucket, object_name=_checked(digest))
-        except S3Error:
-            return False
-        return True
-
-    def check(self) -> None:
-        with _answers():
-            if not self.client.bucket_exists(bucket_name=self.bucket):
-                raise StoreUnavailable("objects_down")
-
-    def clear_abandoned(self, before: datetime) -> int:
-        return 0  # a file that is received has no name here; an upload in parts that broke off is the server's to end
-
-
-def _copy(stream: IO[bytes], target: IO[bytes], limit_bytes: int) -> Kept:
+def copy_hashed(stream: IO[bytes], target: IO[bytes], limit_bytes: int) -> Kept:
+    """Copy a file and hash it on the way. Raises: BadInput `too_large`."""
     digest, size_bytes = hashlib.sha256(), 0
     while chunk := stream.read(CHUNK_BYTES):
         size_bytes += len(chunk)
@@ -229,7 +159,8 @@ def _copy(stream: IO[bytes], target: IO[bytes], limit_bytes: int) -> Kept:
     return Kept(digest.hexdigest(), size_bytes)
 
 
-def _verify(file: IO[bytes], digest: str) -> None:
+def verify(file: IO[bytes], digest: str) -> None:
+    """Read a whole file, and go back to its first byte. Raises: StoreUnavailable `object_damaged`."""
     found = hashlib.sha256()
     while chunk := file.read(CHUNK_BYTES):
         found.update(chunk)
@@ -238,7 +169,7 @@ def _verify(file: IO[bytes], digest: str) -> None:
     file.seek(0)
 
 
-def _checked(digest: str) -> str:
+def checked(digest: str) -> str:
     """The digest becomes part of a path; every one was made here, so another is a bug."""
     assert len(digest) == 64, digest
     assert set(digest) <= set("0123456789abcdef"), digest
@@ -251,16 +182,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Let only "there is no such object" through as S3Error; all else is the server's trouble."""
-    try:
-        yield
-    except S3Error as error:
-        if error.code in ("NoSuchKey", "NoSuchObject"):
-            raise
-        raise StoreUnavailable("objects_down") from error
-    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise StoreUnavailable("objects_down") from error

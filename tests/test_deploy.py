@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from minio.error import S3Error
 
-from storage.objects import Bucket, open_objects
+from storage.buckets import Bucket
+from storage.objects import open_objects
 from tests import servers
 from tests.conftest import S3, lacking
 from tools.bucket import make_bucket

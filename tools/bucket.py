@@ -11,7 +11,8 @@ import os
 from minio.commonconfig import GOVERNANCE
 from minio.objectlockconfig import DAYS, ObjectLockConfig
 
-from storage.objects import Bucket, open_objects
+from storage.buckets import Bucket
+from storage.objects import open_objects
 
 
 def make_bucket(store: Bucket, keep_days: int) -> bool:

@@ -18,7 +18,6 @@ from storage.database import Database
 from storage.objects import open_objects
 from web import (
     collateral,
-    demo,
     health,
     home,
     ledger,
@@ -76,6 +75,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     await jobs.start()
     engine = None
     if state.settings.demo:
+        from web import demo
+
         engine = demo.Engine(base_url=state.settings.base_url, db=state.db, objects=state.objects, poke=jobs.poke)
         await engine.start()
     live.quiet_collector()
@@ -95,7 +96,7 @@ def create_app(settings: Settings) -> Starlette:
     Raises: BadSettings, when a start with these settings would not be safe.
     """
     check_settings(settings)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_file)
     app = Starlette(
         routes=[*PAGES, Mount("/static", Static(directory=STATIC), name="static")],
         middleware=[

@@ -288,12 +288,12 @@ class NoJournal:
 
 def serve_product() -> None:
     """`clearlot serve`, for the bench that wants no database: with NoJournal in the journal's place."""
-    from web.cli import serve_app
+    from web.serving import serve_app
     from web.settings import Settings
 
     if os.environ.get("CLEARLOT_BENCH_NO_JOURNAL"):
         journal.journal_of = NoJournal  # type: ignore[assignment]
-    serve_app(Settings())
+    serve_app(Settings(), print)
 
 
 @contextmanager

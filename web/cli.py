@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
-import uvicorn
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from auctions import verify
-from auctions.journal import Entry
-from auctions.proof import public_line
-from market.errors import BadInput, MarketError
-from market.inputs import Reader
-from storage import journal, trace
-from storage.database import Database
-from storage.objects import Objects, open_objects
-from storage.tables import Auction
-from web import demo_seed, portfolios, words
-from web.app import create_app
-from web.client import ApiError, Client, LiveError, NotAdmitted, Standing
-from web.errors import fault_text
-from web.ledger import trace_lines
-from web.render import utc_now
-from web.security import BadSettings, check_settings, is_embedded
-from web.settings import Settings
+# A server's libraries take seconds to load and `clearlot bid` should not, so each command imports what it works with.
+if TYPE_CHECKING:
+    from auctions.journal import Entry
+    from storage.database import Database
+    from web.settings import Settings
 
 app = typer.Typer(
     name="clearlot", help="Overdue debt, sold live, settled to the cent.", no_args_is_help=True, add_completion=False,
@@ -47,6 +29,8 @@ app.add_typer(tape_app, name="tape")
 
 def settings() -> Settings:
     """The settings of this run; commands take theirs from here."""
+    from web.settings import Settings
+
     return Settings()
 
 
@@ -61,40 +45,32 @@ def fail(line: str) -> typer.Exit:
     return typer.Exit(1)
 
 
-class Server(uvicorn.Server):
-    """uvicorn, which tells when it listens."""
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Let what cannot be done end in a sentence."""
+    from market.errors import MarketError
+    from web import words
+    from web.security import BadSettings
+    from web.serving import CannotStart
 
-    async def startup(self, sockets: object = None) -> None:
-        """As uvicorn's; then say where."""
-        await super().startup(sockets)  # type: ignore[arg-type]
-        if self.started:
-            say(f"address    {self.config.app.state.settings.base_url}/")  # type: ignore[union-attr]
-
-
-def serve_app(chosen: Settings) -> None:
-    """Serve until stopped.
-
-    Raises: typer.Exit, with a sentence, when the settings do not allow a start.
-    """
     try:
-        application = create_app(chosen)
-    except BadSettings as refused:
+        yield
+    except MarketError as error:
+        raise fail(words.say(error.code, error.facts)) from None
+    except (BadSettings, CannotStart) as refused:
         raise fail(str(refused)) from None
-    config = uvicorn.Config(
-        application, host=chosen.host, port=chosen.port, log_config=None, access_log=False, server_header=False,
-        proxy_headers=True, forwarded_allow_ips=chosen.trusted_proxies, ws=live_protocol(),
-        ws_per_message_deflate=False, timeout_graceful_shutdown=10,
-    )  # fmt: skip
-    server = Server(config)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve())
-    if not server.started:
-        raise fail(f"nothing can listen on {chosen.host}:{chosen.port}; is it in use? Choose with --port.")
 
 
-def live_protocol() -> str:
-    """The class that carries /live (web/live_protocol.py)."""
-    return "web.live_protocol:LiveProtocol" if (Path(__file__).parent / "live_protocol.py").exists() else "auto"
+@contextmanager
+def opened() -> Iterator[Database]:
+    """The database of the settings."""
+    from storage.database import Database
+
+    database = Database(settings().database)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 Port = Annotated[int | None, typer.Option(help="Where to listen; the address follows it on loopback.")]
@@ -122,71 +98,39 @@ def run(
     demo: Annotated[bool, typer.Option(help="Life-like data, simulated bidders, one-time sign-in links.")] = True,
 ) -> None:
     """Start everything in one process: tables, life-like data when there is none, jobs, pages, sockets."""
+    from web import serving
+
     chosen = _chosen(host, port, data=data, demo=demo)
+    if chosen.log_file is None:
+        chosen = chosen.model_copy(update={"log_file": chosen.data / "clearlot.log"})
     say(f"data       {chosen.data.absolute()}")
-    if demo:
-        first_fill(chosen)
-    serve_app(chosen)
-
-
-def first_fill(chosen: Settings) -> None:
-    """Fill a folder that holds no database yet; one that was stopped half-way is begun anew the next time."""
-    path = chosen.data / "clearlot.db"
-    if not is_embedded(chosen) or path.exists():
-        return
-    chosen.data.mkdir(parents=True, exist_ok=True)
-    half = path.with_name("clearlot.db.half")
-    for left in chosen.data.glob(f"{half.name}*"):
-        left.unlink()
-    fill(chosen.model_copy(update={"database_url": f"sqlite:///{half.absolute()}"}), open_objects(chosen.objects))
-    half.rename(path)
-
-
-def fill(chosen: Settings, objects: Objects) -> bool:
-    """Fill an empty database with life-like data; return False, when there is something in it."""
-    database = Database(chosen.database)
-    try:
-        database.upgrade()
-        if not database.read(demo_seed.is_empty):
-            return False
-        demo_seed.seed(database, objects, at=utc_now(), told=lambda step: say(f"making     {step}"))
-    finally:
-        database.close()
-    return True
+    with in_words():
+        serving.bring_up(chosen, say)
+        if demo:
+            serving.first_fill(chosen, say)
+        serving.serve_app(chosen, say)
 
 
 @app.command()
 def seed() -> None:
     """Fill an empty database with made-up parties, tapes, pictures and lots in every state."""
+    from storage.objects import open_objects
+    from web.serving import fill
+
     chosen = settings()
-    if not fill(chosen, open_objects(chosen.objects)):
+    if not fill(chosen, open_objects(chosen.objects), say):
         raise fail("the database is not empty: it is left as it is")
 
 
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Start one web node, with the settings of the environment (production)."""
+    from web import serving
+
     chosen = _chosen(host, port)
-    require_tables(chosen)
-    serve_app(chosen)
-
-
-def require_tables(chosen: Settings) -> None:
-    """Let nothing work on a database whose tables are another version's; the embedded default upgrades its own.
-
-    Raises: typer.Exit, with a sentence.
-    """
-    if is_embedded(chosen):
-        return
-    database = Database(chosen.database)
-    try:
-        is_upgraded = database.is_upgraded()
-    except SQLAlchemyError:
-        raise fail("the database does not answer; see CLEARLOT_DATABASE_URL.") from None
-    finally:
-        database.close()
-    if not is_upgraded:
-        raise fail("the database's tables are not those of this version; run `clearlot migrate` first.")
+    with in_words():
+        serving.require_tables(chosen)
+        serving.serve_app(chosen, say)
 
 
 @app.command()
@@ -194,16 +138,16 @@ def worker(
     beat: Annotated[bool, typer.Option(help="Only tell the workers when to look; one such process is enough.")] = False,
 ) -> None:
     """Run the jobs of the outbox until stopped (production, over Redis)."""
+    from web.app import create_app
+    from web.serving import require_tables
     from web.tasks import THREADS, Jobs
 
     chosen = settings()
-    try:
+    with in_words():
         jobs = Jobs(create_app(chosen).state)
-    except BadSettings as refused:
-        raise fail(str(refused)) from None
-    if jobs.is_embedded:
-        raise fail("without CLEARLOT_REDIS_URL the jobs run inside `clearlot run`.")
-    require_tables(chosen)
+        if jobs.is_embedded:
+            raise fail("without CLEARLOT_REDIS_URL the jobs run inside `clearlot run`.")
+        require_tables(chosen)
     if beat:
         jobs.celery.Beat(scheduler="celery.beat.Scheduler", quiet=True).run()
     else:
@@ -214,23 +158,23 @@ def worker(
 @app.command()
 def migrate() -> None:
     """Bring the database's tables to the newest version."""
-    database = Database(settings().database)
-    try:
-        database.upgrade()
-    except OperationalError:
-        raise fail("the database does not answer; see CLEARLOT_DATABASE_URL.") from None
-    finally:
-        database.close()
+    from sqlalchemy.exc import OperationalError
+
+    with opened() as database:
+        try:
+            database.upgrade()
+        except OperationalError:
+            raise fail("the database does not answer; see CLEARLOT_DATABASE_URL.") from None
     say("tables are up to date")
 
 
 @app.command()
 def check() -> None:
     """Say whether the settings allow a start."""
-    try:
+    from web.security import check_settings
+
+    with in_words():
         check_settings(settings())
-    except BadSettings as refused:
-        raise fail(str(refused)) from None
     say("settings are good")
 
 
@@ -246,25 +190,29 @@ def tape_import(
     mapping: Annotated[str, typer.Option(help="A format known by name; without it, it is recognised.")] = "",
 ) -> None:
     """Read a loan tape into accounts, with a progress bar; a faulty one is not kept, and says where it is wrong."""
-    chosen = settings()
-    reader = Reader({"cutoff": cutoff})
-    cutoff_on = reader.day("cutoff")
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from market.errors import BadInput
+    from market.inputs import Reader
+    from storage.objects import open_objects
+    from web.errors import fault_text
+    from web.portfolios import import_tape
+
+    cutoff_on = Reader({"cutoff": cutoff}).day("cutoff")
     if cutoff_on is None:
         raise fail("--cutoff is a day such as 2018-12-31.")
-    database, objects = Database(chosen.database), open_objects(chosen.objects)
-    try:
-        with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bar:
-            rows = bar.add_task("rows", total=None)
-            tape, faults = portfolios.import_tape(
-                database, objects, path, creditor=creditor, cutoff_on=cutoff_on, currency=currency, mapping=mapping,
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with in_words(), opened() as database, Progress(*columns, console=Console(stderr=True)) as bar:
+        rows = bar.add_task("rows", total=None)
+        try:
+            tape, faults = import_tape(
+                database, open_objects(settings().objects), path, creditor=creditor, cutoff_on=cutoff_on,
+                currency=currency, mapping=mapping,
                 told=lambda done, total: bar.update(rows, completed=done, total=total or None),
             )  # fmt: skip
-    except MarketError as error:
-        raise fail(words.say(error.code, error.facts)) from None
-    except BadInput as bad:
-        raise fail("; ".join(fault_text(fault) for fault in bad.faults[:20])) from None
-    finally:
-        database.close()
+        except BadInput as bad:
+            raise fail("; ".join(fault_text(fault) for fault in bad.faults[:20])) from None
     say(f"tape       {tape.id}, {tape.report.get('mapping', 'no format')}, {tape.rows:,} rows: {tape.status}")
     for fault in faults[:20]:
         say(f"fault      row {fault.row}, {fault.field}: found {fault.found!r}, expected {fault.expected}")
@@ -280,6 +228,10 @@ HERE = "http://127.0.0.1:8000"
 
 
 def _talk(work: Coroutine[Any, Any, None]) -> None:
+    import asyncio
+
+    from web.client import ApiError, LiveError, NotAdmitted
+
     try:
         asyncio.run(work)
     except NotAdmitted:
@@ -293,6 +245,9 @@ def _talk(work: Coroutine[Any, Any, None]) -> None:
 @app.command()
 def watch(auction: int, url: Url = HERE, key: Key = "", since: int | None = None) -> None:
     """Print an auction's entries and standings as they come, one JSON object a line, until it is closed."""
+    import msgspec
+
+    from web.client import Client, Standing
 
     async def watching() -> None:
         async with Client(url, key=key) as client, client.watch(auction, since=since) as events:
@@ -314,6 +269,10 @@ def bid(
     id: Annotated[str, typer.Option(help="The bid's own key: the same one again has no second effect.")] = "",
 ) -> None:
     """Bid, and print the receipt; the exit status is 3 when the bid was refused."""
+    import msgspec
+
+    from web.client import Client
+
     refused = False
 
     async def bidding() -> None:
@@ -336,11 +295,10 @@ def journal_export(
     auction: int, out: Annotated[Path | None, typer.Option(help="A file; without it, the output.")] = None
 ) -> None:
     """Write an auction's public journal, one line an entry: what `journal verify` and anybody else can check."""
-    database = Database(settings().database)
-    try:
+    from auctions.proof import public_line
+
+    with opened() as database:
         lines = [public_line(entry) for entry in _entries(database, auction)]
-    finally:
-        database.close()
     if not lines:
         raise fail(f"there is no auction {auction}.")
     text = "\n".join(lines) + "\n"
@@ -352,6 +310,8 @@ def journal_export(
 
 
 def _entries(database: Database, auction: int) -> Iterator[Entry]:
+    from storage import journal
+
     sequence = 0
     while found := database.read(journal.entries_after, auction, sequence, limit=10_000):
         yield from found
@@ -364,18 +324,20 @@ def journal_verify(
     head: Annotated[str, typer.Option(help="SEQUENCE:HASH from a receipt or checkpoint.")] = "",
 ) -> None:
     """Check a public journal without any server: its hashes, its order, every bid against the rules, its outcome."""
+    from auctions import verify
+
     raise typer.Exit(verify.main([str(path), *(["--head", head] if head else [])]))
 
 
 @app.command()
 def replay(auction: int) -> None:
     """Fold an auction's journal again and compare what comes out with what the lists show."""
-    database = Database(settings().database)
-    try:
+    from storage import journal
+    from storage.tables import Auction
+
+    with opened() as database:
         fold = database.read(journal.load_fold, auction)
         kept = database.read(lambda session: session.get(Auction, auction))
-    finally:
-        database.close()
     if kept is None:
         raise fail(f"there is no auction {auction}.")
     standing = fold.auction.standing(fold.sequence)
@@ -392,17 +354,14 @@ def replay(auction: int) -> None:
 
 @app.command("trace")
 def trace_command(
-    kind: Annotated[str, typer.Argument(help=", ".join(trace.KINDS))],
+    kind: Annotated[str, typer.Argument(help="Such as sale, posting, statement_line, loan_account.")],
     id: Annotated[int, typer.Argument()],
 ) -> None:
     """Walk from one thing to all that hangs on it: cent, posting, entry, bank line, bid, account."""
-    database = Database(settings().database)
-    try:
+    from web.ledger import trace_lines
+
+    with in_words(), opened() as database:
         lines = trace_lines(database, kind, id)
-    except MarketError as error:
-        raise fail(words.say(error.code, error.facts)) from None
-    finally:
-        database.close()
     for line in lines:
         say(line)
 
@@ -417,7 +376,9 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Measure, beside the limit, in the same run."""
-    from web import bench as benches  # the load driver; nothing else needs it
+    import json
+
+    from web import bench as benches
 
     for one in [name] if name else sorted(benches.BENCHES):
         if one not in benches.BENCHES:

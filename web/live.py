@@ -18,13 +18,10 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 import structlog
-from redis import Redis
-from redis import asyncio as redis
-from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -61,6 +58,9 @@ from web.live_protocol import MESSAGE_BYTES, TAKE, text_frame
 from web.render import utc_now
 from web.security import Visitor, key_prefix, origins
 from web.settings import Settings
+
+if TYPE_CHECKING:
+    from redis import asyncio as redis
 
 log = structlog.get_logger("live")
 
@@ -514,6 +514,8 @@ class Gateway:
         self._run.add_done_callback(self._ended)
         lasting = [self._keep_deadlines(), self._beat()]
         if self.settings.redis_url:
+            from redis import asyncio as redis  # half a second, and the embedded default has none
+
             self._redis = redis.Redis.from_url(self.settings.redis_url, socket_timeout=5, socket_connect_timeout=2)
             lasting += [self._listen(self._redis), self._announce(self._redis)]
         self._lasting = [asyncio.create_task(one) for one in lasting]
@@ -599,6 +601,8 @@ class Gateway:
             self.spawn(self._tell_ended(self._redis, token_hash))
 
     async def _tell_ended(self, client: redis.Redis, key: str) -> None:
+        from redis.exceptions import RedisError
+
         with contextlib.suppress(RedisError, OSError):
             await client.publish(CHANNEL, encode({"node": self.node, "ended": key}))
 
@@ -1071,6 +1075,8 @@ class Gateway:
 
     async def _announce(self, client: redis.Redis) -> None:
         """Tell other nodes which heads moved: one message per auction and moment, with nothing in it but numbers."""
+        from redis.exceptions import RedisError
+
         while True:
             await self._news_changed.wait()
             self._news_changed.clear()
@@ -1080,6 +1086,8 @@ class Gateway:
 
     async def _listen(self, client: redis.Redis) -> None:
         """Follow other nodes; while Redis is away the beat does it, each second."""
+        from redis.exceptions import RedisError
+
         while True:
             try:
                 async with client.pubsub() as channel:
@@ -1223,6 +1231,8 @@ def submit_alone(db: Database, auction_id: int, command: Command, *, redis_url: 
     """
     answer = asyncio.run(_submit_alone(db, auction_id, command))
     if redis_url and isinstance(answer, Entry):
+        from redis import Redis, RedisError
+
         news = {"node": "", "heads": [(auction_id, answer.sequence)]}
         with (
             contextlib.suppress(RedisError, OSError),
