@@ -3,6 +3,8 @@
 "use strict";
 (() => {
   const chinese = document.documentElement.lang.startsWith("zh");
+  // A table that scrolls sideways can be scrolled by keyboard, also where nothing in it takes the focus.
+  for (const box of document.querySelectorAll(".scroll:not([tabindex])")) if (box.scrollWidth > box.clientWidth && !box.querySelector("a, button, input, select")) box.tabIndex = 0;
   const clearlot = window.clearlot = { offset: 0 };
 
   // --- time: the server's, never the device's; a live page sets a better offset from its pings
