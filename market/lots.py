@@ -236,8 +236,7 @@ def checks(
         check(
             "second_opening_low", "opening", terms.opening_minor >= least, "second_opening",
             found=amount_text(terms.opening_minor, currency), expected=amount_text(least, currency),
-            opening_minor=terms.opening_minor, least_minor=least, previous_minor=previous.opening_minor,
-            cut_bp=second.cut_most_bp,
+            found_minor=terms.opening_minor, expected_minor=least, cut_bp=second.cut_most_bp,
         )  # fmt: skip
         last_day = previous.closed_at + timedelta(days=second.within_days)
         check(
@@ -276,7 +275,7 @@ def checks(
         check(
             "reserve_is_opening", "reserve", terms.reserve_minor == terms.opening_minor, "reserve",
             found=amount_text(terms.reserve_minor or 0, currency), expected=amount_text(terms.opening_minor, currency),
-            reserve_minor=terms.reserve_minor, opening_minor=terms.opening_minor,
+            expected_minor=terms.opening_minor,
         )  # fmt: skip
     return found
 

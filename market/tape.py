@@ -288,7 +288,11 @@ class Checker:
             yield (
                 "amount_format",
                 ~is_number,
-                (f"digits with at most {places} decimals" if places else "digits without decimals"),
+                "digits, with or without decimals"
+                if places == 20
+                else f"digits with at most {places} decimals"
+                if places
+                else "digits without decimals",
             )
             number = self._number(column)
             if column.type == "amount":

@@ -13,9 +13,10 @@ from starlette.routing import BaseRoute, Route
 from market import statements as files
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.inputs import Reader
+from market.money import parse_amount
 from storage import reconciliation
 from storage.tables import Statement, StatementFile, StatementLine
-from web.render import N_, _, page, redirect, utc_now
+from web.render import N_, _, money, page, redirect, utc_now
 from web.security import requires
 from web.tasks import TaskContext, task
 from web.words import expected
@@ -175,8 +176,10 @@ def _line(session: Session, line_id: int) -> StatementLine:
     return line
 
 
-def reason_text(code: str, value: str) -> str:
-    """What speaks for a match, as a sentence."""
+def reason_text(code: str, value: str, currency: str) -> str:
+    """What speaks for a match, as a sentence; amounts are of `currency`."""
+    if code.startswith("amount_"):
+        value = money(parse_amount(value, currency), currency)
     return _(REASON_WORDS.get(code, code), value=value).strip()
 
 

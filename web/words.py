@@ -27,7 +27,7 @@ SENTENCES: dict[str, str] = {
     "csrf": N_("This form was open for too long, or did not come from our page. Nothing was changed. Send it again."),
     "origin": N_("The request did not come from our own pages. Nothing was changed."),
     "host": N_("This server does not answer under that name."),
-    "too_many_requests": N_("Too many requests. Go on in %(seconds)s seconds."),
+    "too_many_requests": N_("Too many requests. Go on in %(seconds)s s."),
     "key_unknown": N_("The API key is not known, or was revoked."),
     "scope_missing": N_("The API key does not have the scope %(scope)s."),
     "json": N_("One JSON object in UTF-8 was expected."),
@@ -50,7 +50,7 @@ SENTENCES: dict[str, str] = {
     "currency_unknown": N_("The currency is not known here; use its ISO code, for example CNY."),
     # --- parties
     "sign_in_failed": N_("Name or password is not right. Try again."),
-    "sign_in_slowed": N_("Too many tries. Try again in %(seconds)s seconds."),
+    "sign_in_slowed": N_("Too many tries. Try again in %(seconds)s s."),
     "link_used": N_("This sign-in link was used already, or is too old."),
     "email_format": N_("Enter a mail address, for example li.wei@example.com."),
     "email_taken": N_("This address cannot be used. Sign in with it, or use another."),
@@ -64,7 +64,7 @@ SENTENCES: dict[str, str] = {
     "iban_format": N_("Enter an account number of 8 to 34 letters and digits."),
     "country_format": N_("Enter the two letters of the country, for example CN."),
     "declaration_missing": N_("This declaration is needed to go on."),
-    "party_status": N_("The party is %(status)s; this can no longer be decided."),
+    "party_status": N_("The party's state is “%(status)s”; this can no longer be decided."),
     "reason_missing": N_("Give the reason; the party will read it."),
     "objects_down": N_("The store of files does not answer. Bidding goes on; try the file again in a moment."),
     "object_damaged": N_("The file in the store is not the one that was put there. It is not shown."),
@@ -73,7 +73,7 @@ SENTENCES: dict[str, str] = {
     "head_format": N_("Write the number of the entry, a colon and its hash, as the receipt has them."),
     "not_text": N_("This is not a journal as we give them out: it is not UTF-8 text."),
     # --- what waits for somebody (homes), and the stages of a board
-    "need_tape_faulty": N_("Tape %(name)s was not kept: %(faults)s faults"),
+    "need_tape_faulty": N_("Tape %(name)s was not kept. Faults: %(faults)s"),
     "need_tape_needs_mapping": N_("Tape %(name)s needs a column mapping"),
     "need_tape_refused": N_("Tape %(name)s was refused"),
     "need_lot_draft": N_("Lot %(lot)s is a draft"),
@@ -129,14 +129,14 @@ SENTENCES: dict[str, str] = {
     "second_too_late": N_("Bidding opens on %(found)s; the second auction opens by %(expected)s."),
     "appraisal_missing": N_("An appraisal is needed: the opening is measured against it."),
     "deposit_share": N_("The deposit is %(found)s of the opening; %(expected)s is allowed."),
-    "notice_short": N_("Notice before bidding opens: %(found)s whole days; at least %(expected)s are needed."),
+    "notice_short": N_("Whole days of notice before bidding opens: %(found)s. At least %(expected)s are needed."),
     "opens_in_past": N_("Bidding would open at %(found)s, which has passed."),
-    "too_short": N_("Bidding lasts %(found)s hours; at least %(expected)s are needed."),
+    "too_short": N_("Bidding lasts %(found)s h; at least %(expected)s h are needed."),
     "reserve_is_opening": N_("The reserve is the opening: %(expected)s."),
     "reserve_low": N_("The reserve lies below the opening."),
     "bad_times": N_("Bidding must close after it opens."),
     "ruleset_fault": N_("The ruleset cannot honour these terms: %(sentence)s"),
-    "lot_status": N_("The lot is %(status)s, so this can no longer be done."),
+    "lot_status": N_("The lot's state is “%(status)s”, so this can no longer be done."),
     "four_eyes": N_("You made this lot, so another person must decide."),
     "content_unknown": N_("This is not one of your own that is free to sell."),
     "content_in_lot": N_("This is in lot %(lot)s already."),
@@ -208,13 +208,13 @@ SENTENCES: dict[str, str] = {
     ),
     "rule_extension_from_end": N_("A bid in the last %(window)s min moves the end by %(extension)s min."),
     "rule_extension_cap": N_("The end moves at most %(most)s times."),
-    "rule_hard_end": N_("The end never moves by more than %(after)s minutes in all."),
+    "rule_hard_end": N_("The end never moves by more than %(after)s min in all."),
     "rule_no_extension": N_("The end does not move."),
-    "rule_countdown": N_("The first bid starts a clock of %(seconds)s seconds."),
+    "rule_countdown": N_("The first bid starts a clock of %(seconds)s s."),
     "rule_arrival": N_(
         "The arrival at our server decides whether a bid is in time; the result follows %(seconds)s s after the end."
     ),
-    "rule_pause": N_("A pause stops time; near the end at least %(minutes)s minutes are left after it."),
+    "rule_pause": N_("A pause stops time; near the end at least %(minutes)s min are left after it."),
     "rule_outage_extend": N_("If bidders could not reach us near the end, the end moves by the time that was lost."),
     "rule_outage_reschedule": N_("If bidders could not reach us at the end, the auction is paused and gets new times."),
     "rule_outage_close_as_of": N_("If bidders could not reach us at the end, the auction closes as of its end."),
@@ -231,9 +231,9 @@ SENTENCES: dict[str, str] = {
     "rule_runner_up": N_("If the buyer does not pay, the runner-up may be awarded."),
     "rule_reauction": N_("If the buyer does not pay, the lot is auctioned again and he may not bid."),
     # --- tapes, accounts, portfolios
-    "account_move": N_("The account is %(status)s and cannot become %(wanted)s."),
+    "account_move": N_("The account's state is “%(status)s”; it cannot become “%(wanted)s”."),
     "tape_repeated": N_("This file was received before, as tape %(found)s."),
-    "tape_status": N_("The tape is %(status)s; this cannot be done now."),
+    "tape_status": N_("The tape's state is “%(status)s”; this cannot be done now."),
     "date_range": N_("Expected %(expected)s."),
     "mapping_unknown": N_("This format is not known. Choose another."),
     "mapping_missing": N_("No column was named for this field; it is needed."),
@@ -288,7 +288,7 @@ SENTENCES: dict[str, str] = {
     "currency": N_("Expected %(expected)s."),
     # --- money
     "not_due_yet": N_("The buyer still has time to pay, so the sale cannot be treated as defaulted yet."),
-    "sale_move": N_("The sale is %(status)s; this can no longer be done."),
+    "sale_move": N_("The sale's state is “%(status)s”; this can no longer be done."),
     "auction_not_closed": N_("The auction has not closed yet, so it cannot be settled."),
     "accounts_not_listed": N_("Only %(found)s of %(expected)s accounts are still listed. Nothing was changed."),
     "accounts_not_under_contract": N_(
@@ -298,7 +298,8 @@ SENTENCES: dict[str, str] = {
     "balance_below_zero": N_("There is not enough on %(account)s: %(short)s short. Nothing was posted."),
     "reversal_of_reversal": N_("A reversal cannot be reversed. Post the right entry anew."),
     "line_decided": N_("This statement line was decided already."),
-    "due_closed": N_("The payment %(reference)s is %(status)s and takes no more money."),
+    "payee_known": N_("The payment %(reference)s has its payee already."),
+    "due_closed": N_("The state of payment %(reference)s is “%(status)s”; it takes no more money."),
     "wrong_direction": N_("Money that came in cannot match money that goes out, nor the other way round."),
     "amount_differs": N_("The line says %(found)s, but %(expected)s was to be sent. A pay-out is matched exactly."),
     "file_empty": N_("The file is empty."),
@@ -346,6 +347,8 @@ def written(facts: Mapping[str, object]) -> dict[str, str]:
             words[name.removesuffix("_bp")] = share(value)
         elif name == "expected":
             words[name] = expected(str(value))
+        elif name in ("status", "wanted") and isinstance(value, str):
+            words[name] = state(value)[1]
         else:
             words[name] = ABSENT if value is None else str(value)
     return words
@@ -358,6 +361,7 @@ EXPECTED: tuple[tuple[str, str], ...] = (
     (r"digits, at most (\d+) decimals, up to (\S+)", N_("digits, at most %(a)s decimals, up to %(b)s")),
     (r"digits with at most (\d+) decimals", N_("digits with at most %(a)s decimals")),
     (r"digits without decimals", N_("digits without decimals")),
+    (r"digits, with or without decimals", N_("digits, with or without decimals")),
     (r"a percentage from 0 to (\S+), at most two decimals", N_("a percentage from 0 to %(a)s, at most two decimals")),
     (r"a date such as 2026-11-22", N_("a date such as 2026-11-22")),
     (r"a date and time such as 2026-11-22T16:30", N_("a date and time such as 2026-11-22T16:30")),
@@ -457,6 +461,7 @@ STATES: dict[str, tuple[str, str]] = {
     "late": ("overdue", N_("Late")),
     "defaulted": ("overdue", N_("Defaulted")),
     "cancelled": ("waiting", N_("Cancelled")),
+    "needs_payee": ("closing", N_("Payee not known")),
     "due": ("closing", N_("Due")),
     "sent": ("paid", N_("Sent")),
     # statement lines
