@@ -135,6 +135,11 @@ class Sequencer:
         self.submit(auction_id, command, lambda answer: None if answered.done() else answered.set_result(answer))
         return await answered
 
+    def knows(self, auction_id: int, scope: int, command_id: str) -> bool:
+        """Whether a command of this id was seen here, as of the last turn; asking it again decides nothing new."""
+        fold = self.folds.get(auction_id)
+        return fold is not None and fold.answered(scope, command_id) is not None
+
     def adopt(self, fold: Fold) -> None:
         """Take over an auction that was read outside of a turn, unless it is known already."""
         self.folds.setdefault(fold.auction_id, fold)

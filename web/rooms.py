@@ -315,9 +315,13 @@ async def post_bid(request: Request) -> Response:
     assert amount is not None
     position: Position | None = context["position"]
     context |= {"typed": str(form["amount"]), "command_id": command_id}
-    if form.get("confirmed") != "yes" and _needs_confirm(view, position, amount, form, context["confirm_from_minor"]):
+    command = PlaceBid(command_id, visitor.party_id, amount)
+    # Who sends a bid again whose answer was lost is told what became of it, not asked about a further one.
+    again = request.app.state.gateway.sequencer.knows(auction_id, command.scope, command_id)
+    asks = _needs_confirm(view, position, amount, form, context["confirm_from_minor"])
+    if asks and form.get("confirmed") != "yes" and not again:
         return _panel(request, context | {"confirm": confirm_of(view, amount, "bid", position)}, 200)
-    return await _submit(request, context, PlaceBid(command_id, visitor.party_id, amount))
+    return await _submit(request, context, command)
 
 
 def _needs_confirm(

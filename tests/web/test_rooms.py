@@ -68,6 +68,9 @@ def test_a_bidder_without_script(site: Site) -> None:
     # A second bid at a button's price needs no confirmation; one far above does.
     again = one.post(f"/auctions/{auction_id}/bids", {"command_id": "k3", "amount": "850000.00"})
     assert again.status_code == 303
+    # Its answer was lost and it comes again, when it leads already: the first answer, not a question about one more.
+    lost = one.post(f"/auctions/{auction_id}/bids", {"command_id": "k3", "amount": "850000.00"})
+    assert (lost.status_code, lost.headers["location"]) == (303, again.headers["location"])
     far = one.post(f"/auctions/{auction_id}/bids", {"command_id": "k4", "amount": "990000"})
     assert far.status_code == 200
 
