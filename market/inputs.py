@@ -22,6 +22,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII
 )
+_ACCOUNT = re.compile(r"[A-Z0-9]{8,34}", re.ASCII)
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?", re.ASCII)
 # Control, direction and zero-width characters make two texts look the same that are not (bad input 6).
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -86,6 +87,13 @@ class Reader:
         else:
             return text
         return ""
+
+    def account(self, field: str) -> str:
+        """The number of a bank account, IBAN or not, without blanks, in capitals."""
+        number = self.raw(field).replace(" ", "").upper()
+        if not _ACCOUNT.fullmatch(number):
+            self.fault("iban_format", field, number, "8 to 34 letters and digits")
+        return number
 
     def choice(self, field: str, choices: Collection[str]) -> str:
         """One of `choices`; "" and a fault otherwise."""

@@ -25,7 +25,6 @@ MOVES: dict[str, frozenset[str]] = {
 }
 
 _EMAIL = re.compile(r"[^\s@]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+", re.ASCII)
-_ACCOUNT = re.compile(r"[A-Z0-9]{8,34}", re.ASCII)
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 
 
@@ -63,9 +62,7 @@ def read_registration(values: Mapping[str, object], *, language: str) -> tuple[R
     country = form.raw("country") or "CN"
     if not _COUNTRY.fullmatch(country):
         form.fault("country_format", "country", country, "two letters, for example CN")
-    iban = form.raw("iban").replace(" ", "").upper()
-    if not _ACCOUNT.fullmatch(iban):
-        form.fault("iban_format", "iban", iban, "8 to 34 letters and digits")
+    iban = form.account("iban")
     role = form.choice("role", OPEN_ROLES)
     person_name = form.line("person_name", most=120, least=2)
     email = form.raw("email")

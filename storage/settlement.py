@@ -129,16 +129,37 @@ def make_payout(
     party_id: int | None = None, auction_id: int | None = None, name: str = "", iban: str = "",
     statement_line_id: int | None = None,
 ) -> None:  # fmt: skip
-    """Owe somebody a payment that clears `account`, once per key; the bank's line that sends it names its reference."""
+    """Owe somebody a payment that clears `account`, once per key; the bank's line that sends it names its reference.
+
+    Without a payee and his account (a debtor's surplus) it waits until an operator names them (`name_payee`).
+    """
     if session.exec(select(Payout.id).where(Payout.key == key)).first() is not None:
         return
     session.add(
         Payout(
             key=key, reference=_new_reference(session, OUT), kind=kind, account_code=account.code, party_id=party_id,
             auction_id=auction_id, currency=account.currency, amount_minor=amount_minor, name=name, iban=iban,
-            statement_line_id=statement_line_id, created_at=at,
+            statement_line_id=statement_line_id, status="due" if name and iban else "needs_payee", created_at=at,
         )
     )  # fmt: skip
+
+
+def name_payee(
+    session: Session, payout_id: int, *, name: str, iban: str, reason: str, person_id: int, at: datetime
+) -> None:
+    """Say who gets a payment and where, and from what that is known; from then on it is due.
+
+    Raises: NotFound; Conflict `payee_known`.
+    """
+    payout = session.exec(select(Payout).where(Payout.id == payout_id).with_for_update()).first()
+    if payout is None:
+        raise NotFound("payout", id=payout_id)
+    if payout.status != "needs_payee":
+        raise Conflict("payee_known", reference=payout.reference)
+    payout.name, payout.iban, payout.status = name, iban, "due"
+    session.add(payout)
+    facts = {"name": name, "iban": iban, "reason": reason}
+    note(session, person_id, "payout.payee", "payout", payout_id, facts, at=at)
 
 
 def refund(session: Session, *, key: str, due: PaymentDue, amount_minor: int, at: datetime) -> None:

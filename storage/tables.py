@@ -579,7 +579,7 @@ class Payout(SQLModel, table=True):
     amount_minor: int = _minor()
     name: str = ""  # of the payee
     iban: str = ""
-    status: str = Field(default="due", index=True)  # due | sent
+    status: str = Field(default="due", index=True)  # needs_payee | due | sent
     created_at: datetime = _at()
     sent_at: datetime | None = _at(nullable=True)
 

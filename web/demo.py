@@ -46,6 +46,7 @@ from web.demo_acts import (
     give_tape,
     list_lot,
     make_terms,
+    name_payees,
     pays_now,
     portfolio_draft,
     take_part,
@@ -343,6 +344,7 @@ class _Market:
 
     def bank(self, at: datetime) -> bool:
         """Send the statements of accounts on which something moved, one after the other."""
+        name_payees(self.db, self.cast.operator, at=at)
         accounts = self.db.read(_quiet_accounts)
         unsure = self.cast[demo_data.NEVER_SURE].party_id
 

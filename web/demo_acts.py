@@ -317,6 +317,17 @@ def bank_day(
     return StatementPaper(account.iban, account.currency, number, on, opening, tuple(movements))
 
 
+def name_payees(db: Database, operator: Actor, *, at: datetime) -> None:
+    """Do what an operator does for a debtor's surplus: ask him where it shall go, and write it down."""
+    waiting = select(Payout.id, Payout.reference).where(Payout.status == "needs_payee")
+    for payout_id, reference in db.read(lambda session: session.exec(waiting).all()):
+        db.in_transaction(
+            settlement.name_payee, payout_id, name=f"Debtor {reference[-4:]}",
+            iban=demo_data.bank_number(Random(reference)), reason="the debtor's answer to our letter",
+            person_id=operator.person_id, at=at,
+        )  # fmt: skip
+
+
 def statement_file(paper: StatementPaper, *, at: datetime) -> tuple[str, bytes]:
     """The statement as a file, as its bank sends it: yuan as camt.053, dollars as MT940. Returns name and content."""
     if paper.currency == "CNY":

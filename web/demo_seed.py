@@ -41,6 +41,7 @@ from web.demo_acts import (
     give_tape,
     list_lot,
     make_terms,
+    name_payees,
     pays_now,
     portfolio_draft,
     register_all,
@@ -393,6 +394,7 @@ class _Past:
                 return due.auction_id not in self._unpaid and pays_now(due, seconds=26 * 3600, at=at)
             return pays_now(due, seconds=900, at=at)
 
+        name_payees(self.db, self.cast.operator, at=at)
         accounts = self.db.read(lambda session: list(session.exec(select(BankAccount.id))))
         for account_id in accounts:
             paper = self.db.read(bank_day, account_id, at=at, pays=pays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from market import calendars
-from market.errors import BadInput, NotFound
+from market.errors import BadInput, Fault, NotFound
 from market.inputs import Reader
 from market.money import amount_text
 from market.settlement import Status
@@ -26,6 +27,7 @@ from web.tasks import TaskContext, beat, task
 
 REASON_MOST = 500
 LABELS = {"reason": N_("Reason"), "costs": N_("Costs of the sale")}
+PAYOUT_STATES = ("needs_payee", "due", "sent")
 SEES = ("asset_manager", "investor", "operator")
 
 
@@ -125,10 +127,34 @@ async def payments(request: Request) -> Response:
 @requires("operator")
 async def payouts(request: Request) -> Response:
     """What is owed out: refunds, proceeds, surpluses, returns."""
-    status = request.query_params.get("status", "")
-    status = status if status in ("due", "sent") else ""
-    found = await request.state.db.read_in_thread(settlement.payouts, status=status)
-    return page(request, "settlement/payouts.html", {"payouts": found, "status": status})
+    return await _payouts(request, {}, [], 200)
+
+
+async def _payouts(request: Request, values: dict[str, Any], faults: Sequence[Fault], status: int) -> Response:
+    state = request.query_params.get("status", "")
+    state = state if state in PAYOUT_STATES else ""
+    found = await request.state.db.read_in_thread(settlement.payouts, status=state)
+    context = {"payouts": found, "status": state, "states": PAYOUT_STATES, "values": values, "faults": faults}
+    return page(request, "settlement/payouts.html", context, status=status)
+
+
+@requires("operator")
+async def name_payee(request: Request) -> Response:
+    """Who gets a payment, where, and from what the operator knows it."""
+    values = dict(await request.form())
+    reader = Reader(values)
+    name, iban = reader.line("name", most=120, least=2), reader.account("iban")
+    reason = reader.line("reason", most=REASON_MOST, least=10)
+    try:
+        reader.done()
+    except BadInput as bad:
+        values["payout"] = request.path_params["id"]
+        return await _payouts(request, values, bad.faults, 422)
+    await request.state.db.in_thread(
+        settlement.name_payee, request.path_params["id"], name=name, iban=iban, reason=reason,
+        person_id=request.user.id, at=utc_now(),
+    )  # fmt: skip
+    return redirect(request, "/payouts")
 
 
 @requires("operator")
@@ -235,6 +261,7 @@ routes: list[BaseRoute] = [
     Route("/sales/{id:int}/costs", set_costs, methods=["POST"]),
     Route("/payments", payments),
     Route("/payouts", payouts),
+    Route("/payouts/{id:int}/payee", name_payee, methods=["POST"]),
 ]
 
 

@@ -186,6 +186,26 @@ def test_a_deposit_larger_than_the_price(db: Database) -> None:
     assert w.agrees()
 
 
+def assert_waits_for_a_payee(w: World, key: str) -> None:
+    """Nobody knows a debtor's account from a lot: what is his is not sent before somebody names it, once."""
+    [payout] = w.db.read(lambda session: session.exec(select(tables.Payout).where(tables.Payout.key == key)).all())
+    assert (payout.status, payout.name, payout.iban) == ("needs_payee", "", "")
+    w.pay(Paid(-payout.amount_minor, f"{payout.reference} surplus"), at=LATER)
+    lines = select(tables.StatementLine.status).order_by(col(tables.StatementLine.id).desc())
+    assert w.db.read(lambda session: session.exec(lines).first()) == "waiting"  # in the queue: who got that?
+
+    def name(payee: str, iban: str) -> None:
+        w.db.in_transaction(
+            settlement.name_payee, payout.id, name=payee, iban=iban, reason="his letter", person_id=w.person, at=LATER
+        )
+
+    name("Li Wei", "CN001122334455")
+    with pytest.raises(Conflict, match="payee_known"):
+        name("Li Wen", "CN009988776655")
+    kept = w.db.read(lambda session: session.get_one(tables.Payout, payout.id))
+    assert (kept.status, kept.name, kept.iban) == ("due", "Li Wei", "CN001122334455")
+
+
 @pytest.mark.parametrize("owed", [600_000_00, 2_000_000_00])
 def test_collateral_pays_the_account_behind_it(db: Database, owed: int) -> None:
     w = world(db, [owed], car=True)
@@ -203,6 +223,7 @@ def test_collateral_pays_the_account_behind_it(db: Database, owed: int) -> None:
         assert account.status == "closed_out"
         assert account.balance_minor == 0
         assert w.payouts()[f"surplus:{sale_id}"] == net - owed
+        assert_waits_for_a_payee(w, f"surplus:{sale_id}")
     else:
         assert account.status == "overdue"  # the deficiency stays owed
         assert account.balance_minor == owed - net

@@ -213,6 +213,7 @@ class Busy:
             r"(/api/v1)?/accounts/\{": [{"id": self.account_id, "account_id": self.account_id}],
             r"(/api/v1)?/portfolios/\{": [{"id": self.portfolio_id, "portfolio_id": self.portfolio_id}],
             r"/sales/\{": [{"id": self.sale_id}],
+            r"/payouts/\{": [{"id": 1}, {"id": 10**9}],
             r"/api/v1/settlements/\{": [{"sale_id": self.sale_id}],
             r"/statements/\{": [{"id": 1}, {"id": 2}],
             r"/reconciliation/\{": [{"id": line, "act": one} for one in ("match", "return", "not-ours", "x")],
