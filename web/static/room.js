@@ -243,20 +243,18 @@
   function bottomBar() {
     const bar = $("bottombar");
     if (!bar) return;
-    const chip = $("strip-position").firstElementChild, bid = document.querySelector("#quick .first");
-    bar.replaceChildren();
-    if (chip) bar.append(chip.cloneNode(true));
-    if (bid && $("mine").dataset.position !== "leading") {
-      const copy = bid.cloneNode(true);
-      copy.setAttribute("form", "bidform");
-      bar.append(copy);
-    }
+    const chip = $("strip-position").firstElementChild, leads = $("mine").dataset.position === "leading";
+    const offers = leads ? [] : [...document.querySelectorAll("#bidform .match, #quick .first")].map((button) => button.cloneNode(true));
+    for (const copy of offers) copy.setAttribute("form", "bidform");
     const more = document.createElement("button");
     more.id = "more";
     more.type = "button";
     more.setAttribute("aria-controls", "mine");
     more.addEventListener("click", () => sheet(!document.body.classList.contains("sheet-open")));
-    bar.append(more);
+    // Who may match has two offers, which take a row of their own, beneath.
+    const isPair = offers.length > 1;
+    bar.classList.toggle("pair", isPair);
+    bar.replaceChildren(...(chip ? [chip.cloneNode(true)] : []), ...(isPair ? [more, ...offers] : [...offers, more]));
     document.body.classList.add("has-bar");
     sheetWords();
   }
