@@ -86,7 +86,7 @@ class LotTerms(BaseModel):
     deposit_minor: int = Field(ge=0, lt=LARGEST_MINOR)
     opens_at: datetime
     closes_at: datetime
-    balance_due_days: int = Field(ge=1, le=180)  # days after the close
+    balance_due_days: int = Field(ge=1, le=180)  # business days after the close
     premium_bp: int = Field(default=0, ge=0, le=FEE_MOST_BP)  # buyer's, on the hammer
     commission_bp: int = Field(default=0, ge=0, le=FEE_MOST_BP)  # creditor's, of the hammer
     appraisal_minor: int | None = Field(default=None, gt=0, lt=LARGEST_MINOR)

@@ -37,7 +37,7 @@ LABELS = {
     "place": N_("Place"), "ruleset": N_("Ruleset"), "opening": N_("Opening"), "step": N_("Increment"),
     "reserve": N_("Reserve"), "reserve_amount": N_("Amount of the reserve"), "deposit": N_("Deposit"),
     "opens_at": N_("Bidding opens"), "closes_at": N_("Bidding closes"),
-    "balance_due_days": N_("Days to pay the balance"), "premium": N_("Buyer's premium (%%)"),
+    "balance_due_days": N_("Business days to pay the balance"), "premium": N_("Buyer's premium (%%)"),
     "commission": N_("Seller's commission (%%)"), "appraisal": N_("Appraisal"),
     "appraisal_on": N_("Day of the appraisal"), "limit_per_deposit": N_("Limit, as a multiple of the deposit"),
     "zone": N_("Time zone"), "reason": N_("Reason"), "terms": N_("Terms"),

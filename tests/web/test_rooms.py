@@ -52,6 +52,7 @@ def test_a_bidder_without_script(site: Site) -> None:
     assert asked.status_code == 200
     assert "Confirm bid CNY 840,000" in asked.text
     assert "852,600.00" in asked.text  # with the premium
+    assert "within 10 business days of the close" in page
     assert f'value="{key}"' in asked.text
     number = bid(one, auction_id, "840000", key)
     assert bid(one, auction_id, "840000", key) == number, "asking twice is asking once"
@@ -65,6 +66,8 @@ def test_a_bidder_without_script(site: Site) -> None:
     assert other.get(f"/auctions/{auction_id}/receipts/{number}").status_code == 404
     bid(other, auction_id, "845000", "x1")
     assert "Outbid" in mine(one, auction_id)
+    for path in (f"/lots/{lot_id}", f"/auctions/{auction_id}/live"):  # the whole page, and what is pushed into it
+        assert "From CNY 840,000 to CNY 845,000 in 2 bids." in one.get(path).text
     # A second bid at a button's price needs no confirmation; one far above does.
     again = one.post(f"/auctions/{auction_id}/bids", {"command_id": "k3", "amount": "850000.00"})
     assert again.status_code == 303
