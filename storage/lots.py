@@ -19,7 +19,7 @@ from auctions.rulesets import PACKAGED, Ruleset, Terms, packaged
 from market import lots as rules
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.lots import Check, LotDraft, LotTerms, Previous, Status, move
-from storage import notices, settlement
+from storage import notices, participations, settlement
 from storage.accounts import check_free
 from storage.journal import entries_after, open_journal
 from storage.parties import note
@@ -497,6 +497,7 @@ class Shown:
     item: Collateral | None
     pictures: list[Picture]
     participation: Participation | None  # the viewer's party, in the newest auction
+    conflict: str  # why the viewer's party would not be let into it, as a code; "" when nothing is known against it
     deposit: PaymentDue | None
     sale: Sale | None  # only for the buyer, the creditor and the operator
     balance: PaymentDue | None
@@ -522,12 +523,15 @@ def lot_to_show(
         raise NotFound("lot")
     auctions = list(session.exec(select(Auction).where(Auction.lot_id == lot_id).order_by(col(Auction.number))))
     participation = deposit = sale = balance = None
+    conflict = ""
     if auctions:
         of_auction = Participation.auction_id == auctions[-1].id
         if party_id is not None:
             participation = session.exec(
                 select(Participation).where(of_auction, Participation.party_id == party_id)
             ).first()
+            if participation is None:
+                conflict = participations.conflict(session, lot, session.get_one(Party, party_id))
             dues = session.exec(
                 select(PaymentDue).where(PaymentDue.auction_id == auctions[-1].id, PaymentDue.party_id == party_id)
             ).all()
@@ -552,6 +556,7 @@ def lot_to_show(
         item=item,
         pictures=pictures,
         participation=participation,
+        conflict=conflict,
         deposit=deposit,
         sale=sale,
         balance=balance,

@@ -229,6 +229,7 @@ def _mine_context(
     return {
         "view": view_of(facts, standing), "position": position, "asked": asked, "deposit": shown.deposit,
         "sale": shown.sale, "balance": shown.balance, "bank": shown.bank, "may_bid": bids_as(request.user) is not None,
+        "conflict": shown.conflict,
         "command_id": uuid4().hex, "agreement": AGREEMENT[language()], "lot": shown.lot, "answer": None,
         "agreement_hash": agreement_hash(shown.lot.frozen_hash), "unlimited": UNLIMITED_MINOR, "confirm": None,
         "limit_minor": position.limit_minor if position else asked.limit_minor if asked else None, "faults": [],
