@@ -14,12 +14,13 @@ from typing import Any
 
 from sqlalchemy import String, cast, func, literal
 from sqlalchemy import select as select_rows
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from market import calendars, ledger
 from market import reconciliation as rules
 from market import statements as files
-from market.errors import Conflict, Fault, NotFound
+from market.errors import BadInput, Conflict, Fault, NotFound
 from market.ledger import Cause, LedgerEntry
 from market.money import amount_text
 from market.reconciliation import Expected, Line, Suggestion
@@ -29,18 +30,25 @@ from storage.parties import note
 from storage.tables import (
     BankAccount,
     LedgerAccount,
+    LineShare,
     LoanAccount,
     Party,
     PaymentDue,
     Payout,
+    Person,
     Sale,
     SaleAccount,
     Statement,
     StatementFile,
     StatementLine,
 )
+from storage.tables import LedgerEntry as LedgerRow
+
+Reversal = aliased(LedgerRow)
 
 KEYS_AT_ONCE = 500
+LEAST_SHARES, MOST_SHARES = 2, 8  # of a line that pays several payments
+DECIDED_SHOWN = 20
 MOST_CANDIDATES = 500  # open payments that a line is compared with
 MOST_FAULTS = 100
 
@@ -330,31 +338,54 @@ def _take(
     reasons: Sequence[tuple[str, str]], person_id: int | None, at: datetime,
 ) -> None:  # fmt: skip
     """Count a line toward a payment due: what is missing of it, no more; the rest is owed back to the party."""
-    missing = due.amount_minor - due.paid_minor
-    taken = min(line.amount_minor, missing)
-    over = line.amount_minor - taken
-    if due.kind == "deposit":
-        target = ledger.deposit(due.auction_id, due.party_id, due.currency)
-    else:
-        assert due.sale_id is not None
-        target = ledger.buyer(due.sale_id, due.party_id, due.currency)
-    _post_match(
-        session, line, bank_account_id, (target, taken), (ledger.payable(due.party_id, due.currency), over), at=at
-    )
-    line.payment_due_id = due.id
+    taken = min(line.amount_minor, due.amount_minor - due.paid_minor)
+    shares = [(due, taken, line.amount_minor - taken)]
+    _take_shares(session, line, shares, bank_account_id, reasons=reasons, person_id=person_id, at=at)
+
+
+def _take_shares(
+    session: Session, line: StatementLine, shares: Sequence[tuple[PaymentDue, int, int]], bank_account_id: int, *,
+    reasons: Sequence[tuple[str, str]], person_id: int | None, at: datetime,
+) -> None:  # fmt: skip
+    """Count a line toward payments due, in one ledger entry; of each: what is taken, and what is over."""
+    targets = []
+    for due, taken, over in shares:
+        if due.kind == "deposit":
+            target = ledger.deposit(due.auction_id, due.party_id, due.currency)
+        else:
+            assert due.sale_id is not None
+            target = ledger.buyer(due.sale_id, due.party_id, due.currency)
+        targets += [(target, taken), (ledger.payable(due.party_id, due.currency), over)]
+    key = _post_match(session, line, bank_account_id, *targets, at=at)
+    line.payment_due_id = shares[0][0].id if len(shares) == 1 else None
     _decide(session, line, "matched", reasons, person_id)
-    due.paid_minor += taken
-    if due.paid_minor == due.amount_minor:
-        due.status = "paid"
-    session.add(due)
+    for due, taken, over in shares:
+        _keep_share(session, line, due, taken, over, key, person_id, at=at)
+        due.paid_minor += taken
+        if due.paid_minor == due.amount_minor:
+            due.status = "paid"
+        session.add(due)
     session.flush()
-    if over:
-        settlement.refund(session, key=f"over:{line.id}", due=due, amount_minor=over, at=at)
-    if due.status == "paid" and due.kind == "deposit":
-        settlement.deposit_arrived(session, due, at=at)
-    elif due.status == "paid":
-        sale = session.get_one(Sale, due.sale_id, with_for_update=True)
-        settlement.balance_arrived(session, sale, at=at)
+    for due, _taken, over in shares:
+        if over:
+            settlement.refund(session, key=f"over:{line.id}", due=due, amount_minor=over, at=at)
+        if due.status == "paid" and due.kind == "deposit":
+            settlement.deposit_arrived(session, due, at=at)
+        elif due.status == "paid":
+            sale = session.get_one(Sale, due.sale_id, with_for_update=True)
+            settlement.balance_arrived(session, sale, at=at)
+
+
+def _keep_share(
+    session: Session, line: StatementLine, due: PaymentDue, taken: int, over: int, key: str, person_id: int | None, *,
+    at: datetime,
+) -> None:  # fmt: skip
+    session.add(
+        LineShare(
+            line_id=line.id, payment_due_id=due.id, amount_minor=taken, over_minor=over, ledger_key=key,
+            decided_by=person_id, created_at=at,
+        )
+    )  # fmt: skip
 
 
 def _send_late_back(
@@ -362,9 +393,10 @@ def _send_late_back(
 ) -> None:
     """It came after the auction had closed, or after the default: recognised, and owed back."""
     back = (ledger.payable(due.party_id, due.currency), line.amount_minor)
-    _post_match(session, line, bank_account_id, back, at=at)
+    key = _post_match(session, line, bank_account_id, back, at=at)
     line.payment_due_id = due.id
     _decide(session, line, "matched", (("reference_equal", due.reference), ("too_late", "refund")), None)
+    _keep_share(session, line, due, 0, line.amount_minor, key, None, at=at)
     session.flush()
     settlement.refund(session, key=f"late:{line.id}", due=due, amount_minor=line.amount_minor, at=at)
 
@@ -389,13 +421,29 @@ def _post_match(
     bank_account_id: int,
     *targets: tuple[ledger.LedgerAccount, int],
     at: datetime,
-) -> None:
-    """Take a line out of suspense: each target is credited with its amount (debited, when that is negative)."""
+) -> str:
+    """Take a line out of suspense: each target is credited with its amount (debited, when that is negative).
+
+    Returns: the entry's key.
+    """
     waiting = ledger.suspense(bank_account_id, line.currency)
     amounts = ledger.postings((waiting, line.amount_minor), *((account, -amount) for account, amount in targets))
     on = calendars.local_date(at, calendars.of_currency(line.currency))
-    entry = LedgerEntry(f"match:{line.id}", on, line.currency, Cause("statement_line", line.id), amounts)
-    books.post(session, [entry], at=at)
+    key = f"match:{line.id}{_round(session, line.id)}"
+    books.post(session, [LedgerEntry(key, on, line.currency, Cause("statement_line", line.id), amounts)], at=at)
+    return key
+
+
+def _round(session: Session, line_id: int) -> str:
+    """What a key of a line's decision ends in: "" for the first, ":1" after one that was taken back, and so on."""
+    taken_back = session.exec(
+        select(func.count())
+        .select_from(LedgerRow)
+        .where(
+            LedgerRow.cause == "statement_line", LedgerRow.cause_id == line_id, col(LedgerRow.reverses_id).is_not(None)
+        )
+    ).one()
+    return f":{taken_back}" if taken_back else ""
 
 
 def _decide(
@@ -428,6 +476,96 @@ def match_by_hand(session: Session, line_id: int, due_id: int, *, person_id: int
     _take(session, line, due, bank_account_id, reasons=reasons, person_id=person_id, at=at)
 
 
+def split(session: Session, line_id: int, shares: Sequence[tuple[str, int]], *, person_id: int, at: datetime) -> None:
+    """A person says that a line pays several payments due.
+
+    Args:
+        shares: for each its reference and minor units, at least two; together they are the whole line, none is more
+            than what is missing of its payment.
+    Raises: NotFound; Conflict `line_decided`, `wrong_direction`; BadInput by `reference-N` and `amount-N` (N from 1)
+        `reference_unknown`, `reference_repeated`, `currency_differs`, `due_closed`, `share_too_much`, and by `shares`
+        `shares_sum`, `too_few_shares`.
+    """
+    line, bank_account_id = _waiting(session, line_id)
+    if line.amount_minor <= 0:
+        raise Conflict("wrong_direction", line=line_id)
+    dues = {one.reference: one for one in _by_reference(session, PaymentDue, sorted({name for name, _ in shares}))}
+    faults: list[Fault] = []
+    for number, (reference, amount_minor) in enumerate(shares, start=1):
+        due = dues.get(reference)
+        field = f"reference-{number}"
+        if due is None:
+            faults.append(Fault("reference_unknown", field, reference[:40], "a payment that is expected"))
+        elif reference in [name for name, _ in shares[: number - 1]]:
+            faults.append(Fault("reference_repeated", field, reference, "each payment once"))
+        elif due.currency != line.currency:
+            faults.append(Fault("currency_differs", field, due.currency, line.currency))
+        elif due.status != "open":
+            faults.append(Fault("due_closed", field, due.status, "a payment that is open"))
+        elif amount_minor > (missing := due.amount_minor - due.paid_minor):
+            found, expected = (amount_text(it, due.currency) for it in (amount_minor, missing))
+            faults.append(Fault("share_too_much", f"amount-{number}", found, expected))
+    if len(shares) < LEAST_SHARES:
+        faults.append(Fault("too_few_shares", "shares", str(len(shares)), "at least two payments"))
+    elif (total := sum(amount_minor for _, amount_minor in shares)) != line.amount_minor:
+        found, expected = (amount_text(it, line.currency) for it in (total, line.amount_minor))
+        faults.append(Fault("shares_sum", "shares", found, expected))
+    if faults:
+        raise BadInput(faults)
+    taken = [(dues[reference], amount_minor, 0) for reference, amount_minor in shares]
+    reasons = (*(("reference_equal", reference) for reference, _ in shares), ("by_hand", ""))
+    _take_shares(session, line, taken, bank_account_id, reasons=reasons, person_id=person_id, at=at)
+
+
+def undo(session: Session, line_id: int, reason: str, *, person_id: int, at: datetime) -> None:
+    """Take a decision about a line back: its ledger entry is reversed, and the line waits again.
+
+    Only what nothing has followed from: a payment that was paid in full has admitted a bidder or closed a sale, money
+    that was sent is gone.  Who, when and why stand in the audit trail and in the reversal.
+
+    Raises: NotFound; Conflict `line_waits`, `match_final`.
+    """
+    line = session.get(StatementLine, line_id, with_for_update=True)
+    if line is None:
+        raise NotFound("statement_line", id=line_id)
+    session.refresh(line)
+    if line.status == "waiting":
+        raise Conflict("line_waits", line=line_id)
+    key = f"match:{line.id}{_round(session, line.id)}"
+    shares = session.exec(select(LineShare).where(LineShare.line_id == line_id, col(LineShare.undone_at).is_(None)))
+    for share in shares.all():
+        due = session.get_one(PaymentDue, share.payment_due_id, with_for_update=True)
+        session.refresh(due)
+        if due.status != "open":
+            raise Conflict("match_final", reference=due.reference)
+        due.paid_minor -= share.amount_minor
+        share.undone_at = at
+        session.add_all((due, share))
+    if line.payout_id is not None:
+        payout = session.get_one(Payout, line.payout_id, with_for_update=True)
+        payout.status, payout.sent_at = "due", None
+        session.add(payout)
+    if line.status == "returned":
+        _take_return_back(session, line)
+    on = calendars.local_date(at, calendars.of_currency(line.currency))
+    books.reverse(session, key, on=on, cause=Cause("statement_line", line.id), at=at, text=reason)
+    before = {"status": line.status, "reasons": line.reasons, "reason": reason, "ledger_key": key}
+    note(session, person_id, "statement_line.undo", "statement_line", line.id, before, at=at)
+    line.payment_due_id = line.payout_id = None
+    _decide(session, line, "waiting", (), None)
+
+
+def _take_return_back(session: Session, line: StatementLine) -> None:
+    """The money is not to be sent back after all. Raises: Conflict `match_final`, when it was sent."""
+    payout = session.exec(
+        select(Payout).where(Payout.key == f"return:{line.id}{_round(session, line.id)}").with_for_update()
+    ).one()
+    if payout.status == "sent":
+        raise Conflict("match_final", reference=payout.reference)
+    payout.status = "cancelled"
+    session.add(payout)
+
+
 def match_payout_by_hand(session: Session, line_id: int, payout_id: int, *, person_id: int, at: datetime) -> None:
     """A person says that a line is the payment that we owed; the amounts must be equal.
 
@@ -458,8 +596,8 @@ def return_to_sender(session: Session, line_id: int, *, person_id: int, at: date
     _post_match(session, line, bank_account_id, (account, line.amount_minor), at=at)
     _decide(session, line, "returned", (), person_id)
     settlement.make_payout(
-        session, key=f"return:{line.id}", kind="return", account=account, amount_minor=line.amount_minor,
-        name=line.other_name, iban=line.other_iban, statement_line_id=line.id, at=at,
+        session, key=f"return:{line.id}{_round(session, line.id)}", kind="return", account=account,
+        amount_minor=line.amount_minor, name=line.other_name, iban=line.other_iban, statement_line_id=line.id, at=at,
     )  # fmt: skip
 
 
@@ -510,6 +648,48 @@ def waiting_lines(session: Session, *, text: str = "", limit: int = 200) -> list
         ]
         query = query.where(like[0] | like[1] | like[2])
     return list(session.exec(query.order_by(col(StatementLine.booked_on), col(StatementLine.id)).limit(limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A line that was decided, as the list of the last ones shows it."""
+
+    line: StatementLine
+    person: str  # "": certain, posted without one
+    at: datetime
+    references: tuple[str, ...]  # of the payments that it counts toward, or of the pay-out
+
+
+def decided_lines(session: Session, *, limit: int = DECIDED_SHOWN) -> list[Decided]:
+    """The lines that were decided last, the newest first; each may be taken back (`undo`) while nothing followed."""
+    rows = session.exec(
+        select(StatementLine, LedgerRow.at, Person.name)
+        .join(LedgerRow, (col(LedgerRow.cause) == "statement_line") & (col(LedgerRow.cause_id) == StatementLine.id))
+        .outerjoin(Person, col(Person.id) == StatementLine.decided_by)
+        .where(StatementLine.status != "waiting", col(LedgerRow.key).startswith("match:"))
+        .where(~select(Reversal.id).where(Reversal.reverses_id == LedgerRow.id).exists())
+        .order_by(col(LedgerRow.id).desc())
+        .limit(limit)
+    ).all()
+    ids = [line.id for line, _at, _name in rows]
+    paid = session.exec(
+        select(LineShare.line_id, PaymentDue.reference)
+        .join(PaymentDue, col(PaymentDue.id) == LineShare.payment_due_id)
+        .where(col(LineShare.line_id).in_(ids), col(LineShare.undone_at).is_(None))
+        .order_by(col(LineShare.id))
+    ).all()
+    sent = session.exec(
+        select(StatementLine.id, Payout.reference)
+        .join(Payout, col(Payout.id) == StatementLine.payout_id)
+        .where(col(StatementLine.id).in_(ids))
+    ).all()
+    return [
+        Decided(
+            line, name or "", at,
+            tuple(reference for line_id, reference in [*paid, *sent] if line_id == line.id),
+        )
+        for line, at, name in rows
+    ]  # fmt: skip
 
 
 def candidates(session: Session, line: StatementLine) -> list[Candidate]:

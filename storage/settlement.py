@@ -35,6 +35,7 @@ from storage.tables import (
     BankAccount,
     Collateral,
     Entry,
+    LineShare,
     LoanAccount,
     Lot,
     Participation,
@@ -167,7 +168,8 @@ def refund(session: Session, *, key: str, due: PaymentDue, amount_minor: int, at
     party = session.get_one(Party, due.party_id)
     paid_from = session.exec(
         select(StatementLine.other_iban, StatementLine.other_name)
-        .where(StatementLine.payment_due_id == due.id, StatementLine.other_iban != "")
+        .join(LineShare, col(LineShare.line_id) == StatementLine.id)
+        .where(LineShare.payment_due_id == due.id, col(LineShare.undone_at).is_(None), StatementLine.other_iban != "")
         .order_by(col(StatementLine.id).desc())
     ).first()
     iban, name = paid_from or (party.iban, party.name)
@@ -860,7 +862,13 @@ def show_sale(session: Session, sale_id: int, *, party_id: int | None, is_operat
     ).all()
     paid_by = session.exec(
         select(StatementLine)
-        .where(col(StatementLine.payment_due_id).in_([one.id for one in dues]))
+        .where(
+            col(StatementLine.id).in_(
+                select(LineShare.line_id).where(
+                    col(LineShare.payment_due_id).in_([one.id for one in dues]), col(LineShare.undone_at).is_(None)
+                )
+            )
+        )
         .order_by(col(StatementLine.id))
     ).all()
     payouts = select(Payout).where(Payout.auction_id == sale.auction_id).order_by(col(Payout.id))

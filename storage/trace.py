@@ -17,6 +17,7 @@ from storage.settlement import winning_bid
 from storage.tables import (
     LedgerAccount,
     LedgerEntry,
+    LineShare,
     LoanAccount,
     Lot,
     PaymentDue,
@@ -122,8 +123,9 @@ class _Chain:
         ):  # fmt: skip
             return
         self._entries("statement_line", row.id)
-        if row.payment_due_id is not None:
-            self._due(self.session.get_one(PaymentDue, row.payment_due_id))
+        shares = select(LineShare.payment_due_id).where(LineShare.line_id == row.id, col(LineShare.undone_at).is_(None))
+        for due_id in self.session.exec(shares.order_by(col(LineShare.id)).limit(MOST_OF_ONE)).all():
+            self._due(self.session.get_one(PaymentDue, due_id))
         if row.payout_id is not None:
             self.payout(row.payout_id, "sent")
 
@@ -176,7 +178,13 @@ class _Chain:
         )
         return self.session.exec(
             select(StatementLine)
-            .where(col(StatementLine.payment_due_id).in_(dues))
+            .where(
+                col(StatementLine.id).in_(
+                    select(LineShare.line_id).where(
+                        col(LineShare.payment_due_id).in_(dues), col(LineShare.undone_at).is_(None)
+                    )
+                )
+            )
             .order_by(col(StatementLine.id))
             .limit(MOST_OF_ONE)
         ).all()

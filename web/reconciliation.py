@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from asyncio import to_thread
+from collections.abc import Mapping
+from typing import Any
 
 from sqlmodel import Session, col, select
 from starlette.datastructures import UploadFile
@@ -13,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from market import statements as files
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.inputs import Reader
-from market.money import parse_amount
+from market.money import amount_text, parse_amount
 from storage import reconciliation
 from storage.tables import Statement, StatementFile, StatementLine
 from web.render import N_, _, money, page, redirect, utc_now
@@ -22,7 +24,7 @@ from web.tasks import TaskContext, task
 from web.words import expected
 
 REASON_MOST = 200
-LABELS = {"file": N_("Bank statement"), "reason": N_("Reason")}
+LABELS = {"file": N_("Bank statement"), "reason": N_("Reason"), "shares": N_("Split")}
 REASON_WORDS = {
     "reference_equal": N_("Reference equal: %(value)s"),
     "amount_equal": N_("Amount equal: %(value)s"),
@@ -117,7 +119,9 @@ async def queue(request: Request) -> Response:
     return await _queue(request, [], 200)
 
 
-async def _queue(request: Request, faults: list[Fault], status: int) -> Response:
+async def _queue(
+    request: Request, faults: list[Fault], status: int, values: Mapping[str, Any] | None = None
+) -> Response:
     db = request.state.db
     text = request.query_params.get("q", "")[:60]
     lines = await db.read_in_thread(reconciliation.waiting_lines, text=text)
@@ -128,9 +132,45 @@ async def _queue(request: Request, faults: list[Fault], status: int) -> Response
     last = await db.read_in_thread(_last_statement)
     context = {
         "lines": lines, "chosen": chosen, "candidates": found, "proof": proof, "q": text, "last": last,
-        "faults": faults, "labels": LABELS, "reason": reason_text,
+        "faults": faults, "labels": _labels(), "reason": reason_text, "values": values or {},
+        "shares": _proposed(chosen, found), "decided": await db.read_in_thread(reconciliation.decided_lines),
     }  # fmt: skip
     return page(request, "reconciliation/queue.html", context, status=status)
+
+
+def _labels() -> dict[str, str]:
+    """The fields of the queue's forms as its list of errors names them."""
+    labels = {name: _(words) for name, words in LABELS.items()}
+    for number in range(1, reconciliation.MOST_SHARES + 1):
+        labels[f"reference-{number}"] = _("Payment reference %(number)s", number=number)
+        labels[f"amount-{number}"] = _("Amount %(number)s", number=number)
+    return labels
+
+
+def _proposed(line: StatementLine | None, found: list[reconciliation.Candidate]) -> list[tuple[str, str]]:
+    """How the line may be split: the payments that it names, each with what is missing, and empty fields for others."""
+    if line is None or line.amount_minor <= 0:
+        return []
+    named = [one for one in found if any(code == "reference_equal" for code, _value in one.suggestion.reasons)]
+    shares = [(one.reference, amount_text(one.amount_minor, line.currency)) for one in named]
+    empty = max(reconciliation.LEAST_SHARES + 1 - len(shares), 1)
+    return (shares + [("", "")] * empty)[: reconciliation.MOST_SHARES]
+
+
+def _read_shares(reader: Reader, currency: str) -> list[tuple[str, int]]:
+    """The pairs of reference and amount that were filled in."""
+    shares = []
+    for number in range(1, reconciliation.MOST_SHARES + 1):
+        reference = reader.raw(f"reference-{number}").upper()
+        amount_minor = reader.amount(f"amount-{number}", currency, required=bool(reference))
+        if reference and amount_minor is not None:
+            if not amount_minor:
+                reader.fault("amount_zero", f"amount-{number}", "0", "an amount above zero")
+            shares.append((reference, amount_minor))
+        elif amount_minor is not None:
+            reader.fault("missing", f"reference-{number}", "", "a payment reference")
+    reader.done()
+    return shares
 
 
 def _last_statement(session: Session) -> Statement | None:
@@ -139,7 +179,7 @@ def _last_statement(session: Session) -> Statement | None:
 
 @requires("operator")
 async def decide(request: Request) -> Response:
-    """Take a suggestion, send the money back, or say that it is not ours; then the next line opens."""
+    """Take a suggestion, split, send back, say that it is not ours, or take that back; then the next line opens."""
     values, line_id = dict(await request.form()), request.path_params["id"]
     by = {"person_id": request.user.id, "at": utc_now()}
     db, act = request.state.db, request.path_params["act"]
@@ -157,10 +197,18 @@ async def decide(request: Request) -> Response:
             reason = reader.line("reason", most=REASON_MOST)
             reader.done()
             await db.in_thread(reconciliation.not_ours, line_id, reason, **by)
+        elif act == "split":
+            line = await db.read_in_thread(_line, line_id)
+            await db.in_thread(reconciliation.split, line_id, _read_shares(reader, line.currency), **by)
+        elif act == "undo":
+            reason = reader.line("reason", most=REASON_MOST)
+            reader.done()
+            await db.in_thread(reconciliation.undo, line_id, reason, **by)
+            return redirect(request, f"/reconciliation?line={line_id}")
         else:
             raise NotFound("act")
     except BadInput as bad:
-        return await _queue(request, bad.faults, 422)
+        return await _queue(request, bad.faults, 422, values)
     except Conflict as conflict:
         if conflict.code != "line_decided":
             raise

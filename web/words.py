@@ -299,6 +299,16 @@ SENTENCES: dict[str, str] = {
     "reversal_of_reversal": N_("A reversal cannot be reversed. Post the right entry anew."),
     "line_decided": N_("This statement line was decided already."),
     "payee_known": N_("The payment %(reference)s has its payee already."),
+    "line_waits": N_("This statement line waits; there is no decision to take back."),
+    "match_final": N_(
+        "This cannot be taken back: payment %(reference)s is no longer open, and what followed from it stands."
+    ),
+    "reference_unknown": N_("No payment with this reference is expected."),
+    "reference_repeated": N_("Each payment stands once; add its amounts up."),
+    "share_too_much": N_("%(found)s is more than what is missing of this payment: %(expected)s."),
+    "shares_sum": N_("The shares come to %(found)s; the line has %(expected)s."),
+    "too_few_shares": N_("A split has at least two payments; for one, take a suggestion."),
+    "amount_zero": N_("An amount above zero is expected."),
     "due_closed": N_("The state of payment %(reference)s is “%(status)s”; it takes no more money."),
     "wrong_direction": N_("Money that came in cannot match money that goes out, nor the other way round."),
     "amount_differs": N_("The line says %(found)s, but %(expected)s was to be sent. A pay-out is matched exactly."),

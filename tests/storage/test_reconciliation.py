@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlmodel import select
+from sqlmodel import Session, col, select
 
-from market.errors import Conflict
+from market.errors import BadInput, Conflict
 from storage import ledger as books
-from storage import reconciliation, tables
+from storage import reconciliation, tables, trace
 from storage.database import Database
 from tests.bank import Bank, Paid
 from tests.storage.sales import AT, DEPOSIT, World, world
@@ -122,6 +122,97 @@ def test_return_to_sender_and_not_ours(w: World) -> None:
     assert (payout.iban, payout.name) == ("DE00", "Stranger")
     w.pay(Paid(-100_00, payout.reference))
     assert w.db.read(books.balance, "returns:CNY") == 0
+    assert w.agrees()
+
+
+def test_a_line_pays_several_payments(w: World) -> None:
+    one, two = w.ask(w.bidders[0]), w.ask(w.bidders[1])
+    w.pay(Paid(2 * DEPOSIT - 5_00, f"{one.reference} and {two.reference}", "Bidder A", "NL01"))
+    (line,) = w.db.read(reconciliation.waiting_lines)
+
+    def split(*shares: tuple[str, int]) -> None:
+        w.db.in_transaction(reconciliation.split, line.id, shares, person_id=w.person, at=AT)
+
+    for shares, faults in (
+        ([(one.reference, DEPOSIT)], [("shares", "too_few_shares")]),
+        ([(one.reference, DEPOSIT), (two.reference, DEPOSIT)], [("shares", "shares_sum")]),
+        ([(one.reference, DEPOSIT + 1), (two.reference, DEPOSIT - 5_01)], [("amount-1", "share_too_much")]),
+        ([(one.reference, DEPOSIT), ("CLxx", DEPOSIT - 5_00)], [("reference-2", "reference_unknown")]),
+        ([(one.reference, DEPOSIT), (one.reference, DEPOSIT - 5_00)], [("reference-2", "reference_repeated")]),
+    ):
+        with pytest.raises(BadInput) as bad:
+            split(*shares)
+        assert [(fault.field, fault.code) for fault in bad.value.faults] == faults
+    split((one.reference, DEPOSIT), (two.reference, DEPOSIT - 5_00))
+    assert w.db.read(books.balance, f"deposit:{w.auction}:{w.bidders[0]}:CNY") == -DEPOSIT
+    assert w.db.read(books.balance, f"deposit:{w.auction}:{w.bidders[1]}:CNY") == -(DEPOSIT - 5_00)
+    assert [key for key in outbox(w) if key.startswith("admit")] == [f"admit:{w.auction}:{w.bidders[0]}"]
+    assert w.agrees()
+    cards = w.db.read(trace.trace, "statement_line", line.id)
+    assert {card.facts["reference"] for card in cards if card.kind == "payment_due"} == {one.reference, two.reference}
+    (decided,) = w.db.read(reconciliation.decided_lines)
+    assert (decided.line.id, decided.references) == (line.id, (one.reference, two.reference))
+    with pytest.raises(Conflict, match="match_final"):
+        w.db.in_transaction(reconciliation.undo, line.id, "wrong", person_id=w.person, at=AT)
+    assert w.agrees(), "nothing of the undoing that was refused is left"
+
+
+def test_a_decision_is_taken_back_by_its_reversal_and_taken_anew(w: World) -> None:
+    wrong, right = w.ask(w.bidders[0]), w.ask(w.bidders[1])
+    w.pay(Paid(DEPOSIT - 15_00, "deposit", "Bidder B", "NL02"))
+    (line,) = w.db.read(reconciliation.waiting_lines)
+    with pytest.raises(Conflict, match="line_waits"):
+        w.db.in_transaction(reconciliation.undo, line.id, "why", person_id=w.person, at=AT)
+    for due in (wrong, right):
+        w.db.in_transaction(reconciliation.match_by_hand, line.id, due.id, person_id=w.person, at=AT)
+        if due is wrong:
+            w.db.in_transaction(reconciliation.undo, line.id, "the other bidder's", person_id=w.person, at=AT)
+            assert [one.id for one in w.db.read(reconciliation.waiting_lines)] == [line.id]
+            assert w.db.read(lambda session: session.get_one(tables.PaymentDue, wrong.id).paid_minor) == 0
+            assert w.db.read(books.balance, f"deposit:{w.auction}:{w.bidders[0]}:CNY") == 0
+            assert w.agrees()
+    assert w.db.read(books.balance, f"deposit:{w.auction}:{w.bidders[1]}:CNY") == -(DEPOSIT - 15_00)
+    assert w.agrees()
+
+    def trail(session: Session) -> list[tuple[int | None, str]]:
+        rows = session.exec(select(tables.AuditTrail).where(tables.AuditTrail.action == "statement_line.undo"))
+        return [(row.person_id, row.facts["reason"]) for row in rows]
+
+    assert w.db.read(trail) == [(w.person, "the other bidder's")]
+
+    def entries(session: Session) -> list[tuple[str, str]]:
+        of_line = tables.LedgerEntry.cause_id == line.id, tables.LedgerEntry.cause == "statement_line"
+        rows = session.exec(select(tables.LedgerEntry).where(*of_line).order_by(col(tables.LedgerEntry.id)))
+        return [(row.key, row.text) for row in rows]
+
+    key = f"match:{line.id}"
+    assert w.db.read(entries)[1:] == [(key, ""), (f"reversal:{key}", "the other bidder's"), (f"{key}:1", "")]
+
+
+def test_what_was_returned_or_not_ours_is_taken_back(w: World) -> None:
+    w.pay(Paid(100_00, "who?", "Stranger", "DE00"), Paid(-3_00, "charges"))
+    stranger, charges = sorted(w.db.read(reconciliation.waiting_lines), key=lambda line: -line.amount_minor)
+    for reason in ("first", "second"):
+        w.db.in_transaction(reconciliation.return_to_sender, stranger.id, person_id=w.person, at=AT)
+        w.db.in_transaction(reconciliation.not_ours, charges.id, "charges", person_id=w.person, at=AT)
+        for line in (stranger, charges):
+            w.db.in_transaction(reconciliation.undo, line.id, reason, person_id=w.person, at=AT)
+        assert w.agrees()
+    w.db.in_transaction(reconciliation.return_to_sender, stranger.id, person_id=w.person, at=AT)
+    assert w.agrees()
+
+    def due(session: Session) -> list[tables.Payout]:
+        return list(session.exec(select(tables.Payout).where(tables.Payout.status == "due")))
+
+    (payout,) = w.db.read(due)
+    w.pay(Paid(-100_00, payout.reference))
+    assert w.agrees()
+    with pytest.raises(Conflict, match="match_final"):
+        w.db.in_transaction(reconciliation.undo, stranger.id, "sent already", person_id=w.person, at=AT)
+    (sent, *_) = [one for one in w.db.read(reconciliation.decided_lines) if one.line.payout_id]
+    assert sent.references == (payout.reference,)
+    w.db.in_transaction(reconciliation.undo, sent.line.id, "another payment", person_id=w.person, at=AT)
+    assert [one.id for one in w.db.read(due)] == [payout.id]
     assert w.agrees()
 
 

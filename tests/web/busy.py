@@ -216,7 +216,9 @@ class Busy:
             r"/payouts/\{": [{"id": 1}, {"id": 10**9}],
             r"/api/v1/settlements/\{": [{"sale_id": self.sale_id}],
             r"/statements/\{": [{"id": 1}, {"id": 2}],
-            r"/reconciliation/\{": [{"id": line, "act": one} for one in ("match", "return", "not-ours", "x")],
+            r"/reconciliation/\{": [
+                {"id": line, "act": one} for one in ("match", "split", "return", "not-ours", "undo", "x")
+            ],
             r"/ledger/entries/\{": [{"id": 1}],
             r"/ledger/accounts/": [{"code": f"escrow:{self.sale_id}:CNY"}, {"code": "nothing"}],
             r"/trace/": [{"kind": "sale", "id": self.sale_id}, {"kind": "x", "id": 1}],

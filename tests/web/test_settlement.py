@@ -97,6 +97,44 @@ def test_the_walk_from_deposit_to_closed_out(site: Site, w: World) -> None:
     assert any("auction_entry" in text for text in trace_lines(site.db, "loan_account", w.accounts[0]))
 
 
+def test_a_line_is_split_and_a_decision_taken_back(site: Site, w: World) -> None:
+    operator = site.person("operator", name="Mo Operator")
+    first, second = (w.ask(party_id) for party_id in w.bidders[:2])
+    both = Paid(2 * first.amount_minor - 100, f"{first.reference} {second.reference}", "Both")
+    upload(site, operator, w.bank.camt053(both, Paid(700, "who", "Who")))
+    queue = operator.get("/reconciliation").text
+    for reference in (first.reference, second.reference):
+        assert f'value="{reference}"' in queue, "the payments that the line names are filled in"
+    line = queue.split("/reconciliation/", 1)[1].split("/", 1)[0]
+    shares = {
+        "reference-1": first.reference, "amount-1": "84000.00", "reference-2": second.reference, "amount-2": "84000.00",
+        "reference-3": "", "amount-3": "",
+    }  # fmt: skip
+    refused = operator.post(f"/reconciliation/{line}/split", shares)
+    assert refused.status_code == 422
+    assert "The shares come to 168000.00; the line has 167999.00." in refused.text
+    assert 'value="84000.00"' in refused.text, "what was typed is still there"
+    bad = operator.post(
+        f"/reconciliation/{line}/split", shares | {"amount-1": "1e3", "reference-3": "", "amount-3": "5"}
+    )
+    assert bad.status_code == 422
+    assert 'href="#f-amount-1"' in bad.text
+    assert operator.post(f"/reconciliation/{line}/split", shares | {"amount-2": "83999.00"}).status_code == 303
+    queue = operator.get("/reconciliation").text
+    assert "Decided last" in queue
+    assert "Mo Operator" in queue
+    final = operator.post(f"/reconciliation/{line}/undo", {"reason": "wrong"})
+    assert final.status_code == 409
+    assert "cannot be taken back" in final.text
+    other = queue.split('data-key="r"', 1)[0].rsplit("/reconciliation/", 1)[1].split("/", 1)[0]
+    assert operator.post(f"/reconciliation/{other}/not-ours", {"reason": "bank charges"}).status_code == 303
+    assert operator.post(f"/reconciliation/{other}/undo", {"reason": ""}).status_code == 422
+    back = operator.post(f"/reconciliation/{other}/undo", {"reason": "it is a deposit"})
+    assert (back.status_code, back.headers["location"]) == (303, f"/reconciliation?line={other}")
+    assert "1 line waits" in operator.get("/reconciliation").text
+    assert "最近的处理" in operator.get("/reconciliation?lang=zh").text
+
+
 def test_a_refused_statement_says_why(site: Site, w: World) -> None:
     operator = site.person("operator")
     data = w.bank.camt053(Paid(100, "x"))

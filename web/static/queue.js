@@ -2,11 +2,11 @@
 "use strict";
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
-  const queue = document.querySelector("[data-queue]");
-  if (!queue) return;
+  const queue = document.querySelector("main");
+  if (!queue.querySelector("[data-queue]")) return;
   if (event.key === "/") {
-    event.preventDefault();
-    document.getElementById("f-q").focus();
+    const search = document.getElementById("f-q");
+    if (search) { event.preventDefault(); search.focus(); }
     return;
   }
   if (event.key === "ArrowDown" || event.key === "ArrowUp") {
@@ -16,9 +16,12 @@ document.addEventListener("keydown", (event) => {
     if (next) { event.preventDefault(); next.click(); }
     return;
   }
-  const form = queue.querySelector(`form[data-key="${CSS.escape(event.key)}"]`);
+  const form = event.key === "p" ? queue.querySelector("form[data-partial]")
+    : queue.querySelector(`form[data-key="${CSS.escape(event.key)}"]`);
   if (form) {
     event.preventDefault();
+    const folded = form.closest("details");
+    if (folded) folded.open = true;
     // A key chooses, Enter confirms: money never moves by one press.
     (form.querySelector("input:not([type=hidden])") || form.querySelector("button")).focus();
   }
