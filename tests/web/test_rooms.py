@@ -244,6 +244,9 @@ def test_sold_not_paid_listed_again_the_old_buyer_barred(demo_site: Site) -> Non
     assert world.operator.post(f"/lots/queue/{lot_id}/publish").status_code == 303
     auctions = demo_site.db.read(lambda session: session.exec(select(Auction).where(Auction.lot_id == lot_id)).all())
     assert [auction.number for auction in auctions] == [1, 2]
+    barred = one.get(f"/lots/{lot_id}?lang=en").text
+    assert "did not pay, so it may not bid again" in barred  # in place of the form that would be refused
+    assert 'name="agreement"' not in barred
     page = other.get(f"/lots/{lot_id}").text
     agreement = page.split('name="agreement" value="', 1)[1].split('"', 1)[0]
     form = {"agreed": "on", "agreement": agreement}
