@@ -287,8 +287,9 @@ class Auction:
         if self.stopped or at_ms < due_at_ms:
             return ()
         since_ms = command.down_since_ms
-        reachable = since_ms is not None and since_ms >= self.closes_at_ms  # we were up until the end: bids could come
-        if at_ms > due_at_ms + timing.outage_after_ms and not reachable and timing.outage != "close_as_of":
+        # Known: whoever wanted to bid last could not, however soon we were back. Not known: being late must tell.
+        was_down = since_ms < self.closes_at_ms if since_ms is not None else at_ms > due_at_ms + timing.outage_after_ms
+        if was_down and timing.outage != "close_as_of":
             return self._after_outage(since_ms, at_ms)
         return (self.outcome(),) if self.opened else (Opened(), self.outcome())
 

@@ -243,10 +243,11 @@ class Tick:
 
 @dataclass(slots=True)
 class Close:
-    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or, if it is far too late, apply the
-    outage rule.
+    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or, if no node was up as the end came, apply
+    the outage rule.
 
-    `down_since_ms`: since when no node was up, where that is known (None: it is not).
+    `down_since_ms`: since when no node was up, where one saw an outage that lasted beyond the end. None: nobody did;
+    then only a close that is far too late shows one.
     """
 
     id: ClassVar[str] = ""

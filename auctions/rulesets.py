@@ -130,7 +130,8 @@ class Timing:
     resume_least_ms: left at least when a pause inside the extension window ends, and after a disturbance near the end.
     outage: what happens when the platform was down as the auction should have closed. "extend": the end moves to the
     return plus resume_least_ms; "reschedule": the auction stands paused until the operator gives new times;
-    "close_as_of": it closes as of its end. A close that comes more than outage_after_ms late shows an outage.
+    "close_as_of": it closes as of its end. Down is what a node has seen, however short; where nobody has seen it, a
+    close that comes more than outage_after_ms late shows an outage.
     countdown_ms: the first bid starts a clock of this length; until then the auction is open to its listed end.
     """
 

@@ -489,6 +489,7 @@ class Gateway:
         self.trouble = ""  # an error's code, while nothing can be decided
         self.outage_since_ms: int | None = None  # the last time in which no node could decide
         self.outage_until_ms = 0
+        self._beaten = time.monotonic()  # the last heartbeat of ours
         self._parties: dict[int, Party] = {}
         self._loading: dict[int, asyncio.Task[Room]] = {}
         self._loads = asyncio.Semaphore(LOADS)
@@ -997,6 +998,13 @@ class Gateway:
         standing = room.standing
         command: Command = Tick()
         if standing.phase is Phase.OPEN or self.now_ms() >= standing.closes_at_ms:
+            if time.monotonic() - self._beaten > journal.OUTAGE.total_seconds():
+                # We were away ourselves: whether anybody could bid as the end came is known only after a heartbeat.
+                try:
+                    await self._heartbeat()
+                except SQLAlchemyError:
+                    self._arm(self.now_ms() + 1000, auction_id)
+                    return
             was_down = self.outage_until_ms > standing.closes_at_ms
             command = Close(self.outage_since_ms if was_down else None)
         answer = await self.sequencer.ask(auction_id, command)
@@ -1067,6 +1075,7 @@ class Gateway:
     async def _heartbeat(self) -> None:
         """Say that this node can decide; learn since when none could. One node of all sees that an outage is over."""
         beat = await self.db.in_thread(journal.heartbeat, at=utc_now())
+        self._beaten = time.monotonic()
         if beat.outage_since is not None and beat.outage_until is not None:
             self.outage_since_ms = int(beat.outage_since.timestamp() * 1000)
             self.outage_until_ms = int(beat.outage_until.timestamp() * 1000)

@@ -312,9 +312,11 @@ class Model:
         timing = self.terms.ruleset.timing
         if self.stopped() or at < self.closes + timing.grace_ms:
             return "nothing"
-        late = at > self.closes + timing.grace_ms + timing.outage_after_ms
-        was_up = command.down_since_ms is not None and command.down_since_ms >= self.closes
-        if late and not was_up and timing.outage != "close_as_of":
+        if command.down_since_ms is None:  # nobody knows of an outage: only the delay speaks
+            was_down = at - self.closes > timing.grace_ms + timing.outage_after_ms
+        else:
+            was_down = command.down_since_ms < self.closes
+        if was_down and timing.outage != "close_as_of":
             self.outage(command.down_since_ms, at)
             return "ok"
         leader, price = self.leader(), self.price()

@@ -478,6 +478,23 @@ def test_a_server_that_was_down_at_the_end(rule: Any) -> None:
         assert events[0].closed_at_ms == end
 
 
+@pytest.mark.parametrize("late_ms", [1_000, 4_000, 10_000])
+def test_down_over_the_end_counts_however_soon_we_are_back(late_ms: int) -> None:
+    room = Room(replace(CN, timing=replace(CN.timing, outage="extend")), opening_minor=100, step_minor=10)
+    room.bid(1, 100)
+    end = room.closes
+    room.take(Close(down_since_ms=end - 3_000), end + late_ms)
+    # The three seconds that bidders lost, the way back, and never less than the time to come in again.
+    assert room.closes == max(end + 3_000 + late_ms, end + late_ms + 5 * MINUTE)
+
+
+def test_a_close_that_is_a_little_late_without_an_outage_is_a_close() -> None:
+    room = court()
+    room.bid(1, 84_000_000)
+    end = room.closes
+    assert isinstance(room.take(Close(), end + 11_000).events[0], Closed)
+
+
 def test_down_only_after_the_end_closes_as_of_the_end() -> None:
     room = court()
     room.bid(1, 84_000_000)

@@ -57,13 +57,18 @@ FAULTS = {
         "if self.stopped or at_ms < due_at_ms:",
         "if at_ms < due_at_ms or self.withdrawn or self.paused_at_ms is not None:",
     ),
-    "an outage is not noticed": ("bidding", "if at_ms > due_at_ms + timing.outage_after_ms and", "if False and"),
-    "a moment is an outage": (
+    "an outage is not noticed": ("bidding", "if was_down and", "if False and"),
+    "a moment is an outage": ("bidding", "else at_ms > due_at_ms + timing.outage_after_ms", "else at_ms > due_at_ms"),
+    "an outage after the end counts": (
         "bidding",
-        "if at_ms > due_at_ms + timing.outage_after_ms and",
-        "if at_ms > due_at_ms and",
+        "since_ms < self.closes_at_ms if since_ms is not None",
+        "True if since_ms is not None",
     ),
-    "an outage after the end counts": ("bidding", "since_ms is not None and since_ms >= self.closes_at_ms", "False"),
+    "a short outage does not count": (
+        "bidding",
+        "since_ms < self.closes_at_ms if since_ms is not None",
+        "since_ms < self.closes_at_ms and at_ms > due_at_ms + timing.outage_after_ms if since_ms is not None",
+    ),
     "an outage extends by nothing": (
         "bidding",
         "max(self.closes_at_ms + lost_ms, at_ms + timing.resume_least_ms)",
