@@ -8,7 +8,6 @@ websockets-sansio with uvloop, measured by the same driver, in turn with ours, i
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import json
@@ -45,11 +44,21 @@ SECONDS = 2.0  # of each measurement
 WARM_UP_S = 0.5
 START_S = 60.0
 BUSY_DRIVER = 0.9  # of a core; beyond it the figure is the driver's
-RECOVER_AUCTIONS, RECOVER_ENTRIES = 2_000, 1_000_000
 RECOVER_S = 5.0
-TAPE_ROWS = 1_000_000
 SALE = Sale(ruleset="cn-judicial-2017", opening_minor=10_000, step_minor=100)
 ECHO_SIZE_HEADER = b"x-answer-bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure, as on the command line (web/cli.py, which has the usual values)."""
+
+    database: str
+    in_flight: int  # bids or pings that wait for their answer at once
+    runs: int
+    rows: int  # of the tape
+    auctions: int  # to recover
+    entries: int  # of all their journals together
 
 
 # --- the driver -----------------------------------------------------------------------------------------
@@ -514,42 +523,85 @@ def load_echo(lines: Sequence[Line], payload: bytes, count: int) -> None:
         line.frames, line.at = [frame] * (count // len(lines) + 1), 0
 
 
-def run_bids(options: argparse.Namespace) -> dict[str, Any]:
-    """Durable accepted-or-refused bids per second on one hot lot, beside the echo."""
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """The product and its limit, each a process on the server's core, and people at one lot."""
+
+    world: World
+    port: int
+    pid: int
+    echo_port: int
+    echo_pid: int
+
+
+@contextmanager
+def arena(kind: str) -> Iterator[Arena]:
+    """Set up what `bids` and `echo` are measured in; the driver, this process, takes the other core."""
     server_cores, driver_cores = cores_of_ours()
     if driver_cores:
         os.sched_setaffinity(0, driver_cores)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
+        url = stack.enter_context(database(kind, folder))
+        db = Database(url)
+        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
+        db.close()
+        port, pid = stack.enter_context(product(folder, url, cores=server_cores, no_journal=kind == "none"))
+        echo_port, echo_pid = stack.enter_context(echo_server(server_cores))
+        yield Arena(world, port, pid, echo_port, echo_pid)
+
+
+def compared(
+    bench: str, ours: Sequence[float], limits: Sequence[float], unit: str, *, database: str, **more: Any
+) -> dict[str, Any]:
+    """The figures that every bench beside a limit has: medians, and the median of the rounds' ratios."""
+    ratios = [mine / limit for mine, limit in zip(ours, limits, strict=True)]
+    return {
+        "bench": bench,
+        "ours": round(statistics.median(ours)),
+        "limit": round(statistics.median(limits)),
+        "ratio": round(statistics.median(ratios), 3),
+        "unit": unit,
+        "runs": len(ratios),
+        "database": database,
+        "range": [round(min(ours)), round(max(ours))],
+        "limit_range": [round(min(limits)), round(max(limits))],
+        "ratios": [round(one, 3) for one in ratios],
+        **more,
+    }
+
+
+def of_driver(busy: Sequence[float]) -> dict[str, Any]:
+    """Whether the driver was fast enough to say anything; `busy`: its share of a core in each measurement."""
+    return {"driver_cpu": round(max(busy), 2), "driver_ok": max(busy) < BUSY_DRIVER}
+
+
+def run_bids(options: Options) -> dict[str, Any]:
+    """Durable accepted-or-refused bids per second on one hot lot, beside the echo."""
     rates: list[float] = []
     limits: list[float] = []
     busy: list[float] = []
     server_cpu: list[float] = []
     per_cpu: list[float] = []
     refused = failed = answers = 0
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
-        url = stack.enter_context(database(options.database, folder))
-        db = Database(url)
-        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
-        db.close()
-        port, pid = stack.enter_context(product(folder, url, cores=server_cores, no_journal=options.database == "none"))
-        echo_port, echo_pid = stack.enter_context(echo_server(server_cores))
-        lines, bids = bid_lines(port, world), Bids(world.auctions[0], max(1, options.in_flight // BIDDERS))
+    with arena(options.database) as at:
+        lines, bids = bid_lines(at.port, at.world), Bids(at.world.auctions[0], max(1, options.in_flight // BIDDERS))
         bids.load(lines, 30_000)
         sample = drive(lines, options.in_flight, WARM_UP_S)
         answer_bytes = 300
-        echoes = echo_lines(echo_port, BIDDERS, answer_bytes)
+        echoes = echo_lines(at.echo_port, BIDDERS, answer_bytes)
         payload = lines[0].frames[-1][6:]
         load_echo(echoes, payload, 60_000)
         drive(echoes, options.in_flight, WARM_UP_S)
         for _ in range(options.runs):
             load_echo(echoes, payload, int(120_000 * SECONDS))
-            before = cpu_seconds(echo_pid)
+            before = cpu_seconds(at.echo_pid)
             limit = drive(echoes, options.in_flight, SECONDS)
-            echo_cpu = cpu_seconds(echo_pid) - before
+            echo_cpu = cpu_seconds(at.echo_pid) - before
             bids.load(lines, int(max(sample.rate * 3, 20_000) * SECONDS))
-            before = cpu_seconds(pid)
+            before = cpu_seconds(at.pid)
             ours = drive(lines, options.in_flight, SECONDS)
-            our_cpu = cpu_seconds(pid) - before
+            our_cpu = cpu_seconds(at.pid) - before
             server_cpu.append(our_cpu / ours.seconds)
             per_cpu.append((ours.answers / our_cpu) / (limit.answers / echo_cpu))
             rates.append(ours.rate)
@@ -559,74 +611,45 @@ def run_bids(options: argparse.Namespace) -> dict[str, Any]:
         half = statistics.median(rates) / 2
         bids.load(lines, int(half * 4))
         paced = drive_open(lines, half, 3.0)
-    ratios = [ours / limit for ours, limit in zip(rates, limits, strict=True)]
-    return {
-        "bench": "bids",
-        "ours": round(statistics.median(rates)),
-        "limit": round(statistics.median(limits)),
-        "ratio": round(statistics.median(ratios), 3),
-        "unit": "bids/s",
-        "runs": options.runs,
-        "database": options.database,
-        "in_flight": options.in_flight,
-        "bidders": BIDDERS,
-        "range": [round(min(rates)), round(max(rates))],
-        "limit_range": [round(min(limits)), round(max(limits))],
-        "refused_share": round(refused / answers, 3),
-        "failed": failed,
-        "server_cpu": round(statistics.median(server_cpu), 2),
-        "ratio_per_cpu_second": round(statistics.median(per_cpu), 3),
-        "driver_cpu": round(max(busy), 2),
-        "driver_ok": max(busy) < BUSY_DRIVER,
-        "half_load": round(half),
-        "half_load_p50_ms": round(paced.percentile_ms(0.5), 2),
-        "half_load_p99_ms": round(paced.percentile_ms(0.99), 2),
-        "limit_is": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
-    }
+    return (
+        compared("bids", rates, limits, "bids/s", database=options.database)
+        | of_driver(busy)
+        | {
+            "in_flight": options.in_flight,
+            "bidders": BIDDERS,
+            "refused_share": round(refused / answers, 3),
+            "failed": failed,
+            "server_cpu": round(statistics.median(server_cpu), 2),
+            "ratio_per_cpu_second": round(statistics.median(per_cpu), 3),
+            "half_load": round(half),
+            "half_load_p50_ms": round(paced.percentile_ms(0.5), 2),
+            "half_load_p99_ms": round(paced.percentile_ms(0.99), 2),
+            "limit_is": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
+        }
+    )
 
 
 # --- bench echo -----------------------------------------------------------------------------------------
 
 
-def run_echo(options: argparse.Namespace) -> dict[str, Any]:
+def run_echo(options: Options) -> dict[str, Any]:
     """Pings and pongs through /live beside the same sizes through raw ASGI."""
-    server_cores, driver_cores = cores_of_ours()
-    if driver_cores:
-        os.sched_setaffinity(0, driver_cores)
     rates: list[float] = []
     limits: list[float] = []
     busy: list[float] = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
-        url = stack.enter_context(database("sqlite", folder))
-        db = Database(url)
-        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
-        db.close()
-        port, _ = stack.enter_context(product(folder, url, cores=server_cores))
-        echo_port, _ = stack.enter_context(echo_server(server_cores))
-        lines = [_live_line(port, investor) for investor in world.investors]
+    with arena("sqlite") as at:
+        lines = [_live_line(at.port, investor) for investor in at.world.investors]
         payload = b'{"type":"ping","id":"' + b"x" * 60 + b'"}'
         pong = len(b'{"type":"pong","id":"","clock":"2026-11-22T14:00:00.000Z"}') + 60
-        echoes = echo_lines(echo_port, BIDDERS, pong)
+        echoes = echo_lines(at.echo_port, BIDDERS, pong)
         for _ in range(options.runs):
             load_echo(echoes, payload, int(120_000 * SECONDS))
             limits.append((limit := drive(echoes, options.in_flight, SECONDS)).rate)
             load_echo(lines, payload, int(120_000 * SECONDS))
             rates.append((ours := drive(lines, options.in_flight, SECONDS)).rate)
             busy += [ours.driver_cpu, limit.driver_cpu]
-    ratios = [ours / limit for ours, limit in zip(rates, limits, strict=True)]
-    return {
-        "bench": "echo",
-        "ours": round(statistics.median(rates)),
-        "limit": round(statistics.median(limits)),
-        "ratio": round(statistics.median(ratios), 3),
-        "unit": "messages/s",
-        "runs": options.runs,
-        "database": "sqlite",
-        "in_flight": options.in_flight,
-        "driver_cpu": round(max(busy), 2),
-        "driver_ok": max(busy) < BUSY_DRIVER,
-    }
+    more = of_driver(busy) | {"in_flight": options.in_flight}
+    return compared("echo", rates, limits, "messages/s", database="sqlite") | more
 
 
 # --- bench recover --------------------------------------------------------------------------------------
@@ -653,7 +676,7 @@ async def fill(db: Database, world: World, entries: int) -> None:
         await turns.close()
 
 
-def run_recover(options: argparse.Namespace) -> dict[str, Any]:
+def run_recover(options: Options) -> dict[str, Any]:
     """Seconds from the start of the server to the first accepted bid, with a million entries in the journals."""
     auctions = options.auctions
     entries = options.entries // auctions
@@ -701,49 +724,19 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_tape(options: argparse.Namespace) -> dict[str, Any]:
+def run_tape(options: Options) -> dict[str, Any]:
     """Rows per second from a CSV to kept accounts (web/bench_tape.py)."""
     from web import bench_tape  # it builds on this module
 
     return bench_tape.run_tape(options)
 
 
-BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+BENCHES: dict[str, Callable[[Options], dict[str, Any]]] = {
     "bids": run_bids, "echo": run_echo, "recover": run_recover, "tape": run_tape,
 }  # fmt: skip
-
-
-def run(name: str, **options: Any) -> dict[str, Any]:
-    """Run one bench and return its figures; `options` as on the command line (`database`, `in_flight`, `runs` ...)."""
-    chosen = {
-        "database": "sqlite", "in_flight": 256, "runs": 5, "auctions": RECOVER_AUCTIONS, "entries": RECOVER_ENTRIES,
-        "rows": TAPE_ROWS,
-    }  # fmt: skip
-    return BENCHES[name](argparse.Namespace(**{**chosen, **options}))
 
 
 def table(figures: Mapping[str, Any]) -> str:
     """The figures as lines for people."""
     width = max(len(name) for name in figures)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in figures.items())
-
-
-def main() -> None:
-    """`python -m web.bench NAME`: the same as `clearlot bench NAME`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(BENCHES))
-    parser.add_argument("--database", choices=["sqlite", "postgresql", "none"], default="sqlite")
-    parser.add_argument("--in-flight", type=int, default=256)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--auctions", type=int, default=RECOVER_AUCTIONS)
-    parser.add_argument("--entries", type=int, default=RECOVER_ENTRIES)
-    parser.add_argument("--rows", type=int, default=TAPE_ROWS)
-    parser.add_argument("--json", action="store_true", help="one object")
-    options = vars(parser.parse_args())
-    as_json = options.pop("json")
-    figures = run(options.pop("name"), **options)
-    print(json.dumps(figures) if as_json else table(figures))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,12 +7,10 @@ says how much memory it took at most: file to object store, every check, every r
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +18,7 @@ import time
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psycopg
@@ -32,6 +30,9 @@ from storage.objects import Folder
 from storage.tables import Party, Person
 from web.portfolios import import_tape
 from web.render import utc_now
+
+if TYPE_CHECKING:
+    from web.bench import Options
 
 CUTOFF_ON = date(2026, 10, 31)
 COLUMNS = tuple(column.source for column in known()["clearlot"].columns)
@@ -169,9 +170,9 @@ def _creditor(session: Session, name: str) -> None:
     session.add(Person(party_id=party.id, email=name, email_key=name, name=name, created_at=utc_now()))
 
 
-def run_tape(options: argparse.Namespace) -> dict[str, Any]:
+def run_tape(options: Options) -> dict[str, Any]:
     """Rows per second from a CSV to kept accounts; `limit` is the database's own copy of the same file."""
-    from web.bench import database
+    from web.bench import compared, database  # which imports this module
 
     ours: list[float] = []
     limits: list[float] = []
@@ -204,26 +205,14 @@ def run_tape(options: argparse.Namespace) -> dict[str, Any]:
                 ours.append(figures["rows"] / figures["seconds"])
                 peaks.append(figures["peak_mb"])
         size = path.stat().st_size
-    ratios = [mine / limit for mine, limit in zip(ours, limits, strict=True)]
-    return {
-        "bench": "tape",
-        "ours": round(statistics.median(ours)),
-        "limit": round(statistics.median(limits)),
-        "ratio": round(statistics.median(ratios), 3),
-        "unit": "rows/s",
-        "runs": options.runs,
-        "database": options.database,
+    shell = "psql \\copy" if shutil.which("psql") else "COPY"
+    return compared("tape", ours, limits, "rows/s", database=options.database) | {
         "rows": options.rows,
         "bytes_a_row": size // options.rows,
         "columns": len(COLUMNS),
-        "limit_is": "sqlite3 .import"
-        if options.database == "sqlite"
-        else "psql \\copy"
-        if shutil.which("psql")
-        else "COPY",
+        "limit_is": "sqlite3 .import" if options.database == "sqlite" else shell,
         "peak_mb": max(peaks),
         "peak_limit_mb": MOST_MEMORY_MB,
-        "ratios": [round(one, 3) for one in ratios],
     }
 
 

@@ -373,6 +373,8 @@ def bench(
     in_flight: Annotated[int, typer.Option(help="Bids that wait for their answer at once.")] = 256,
     runs: Annotated[int, typer.Option(help="Rounds; the figure is their median.")] = 5,
     rows: Annotated[int, typer.Option(help="Of the tape.")] = 1_000_000,
+    auctions: Annotated[int, typer.Option(help="That a server recovers.")] = 2_000,
+    entries: Annotated[int, typer.Option(help="Of all their journals together.")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Measure, beside the limit, in the same run."""
@@ -380,10 +382,13 @@ def bench(
 
     from web import bench as benches
 
+    options = benches.Options(
+        database=database, in_flight=in_flight, runs=runs, rows=rows, auctions=auctions, entries=entries
+    )
     for one in [name] if name else sorted(benches.BENCHES):
         if one not in benches.BENCHES:
             raise fail(f"there is no bench {one}; there are {', '.join(sorted(benches.BENCHES))}.")
-        figures = benches.run(one, database=database, in_flight=in_flight, runs=runs, rows=rows)
+        figures = benches.BENCHES[one](options)
         say(json.dumps(figures) if as_json else f"{benches.table(figures)}\n")
 
 
