@@ -263,7 +263,8 @@ def checks(
             found=str(given.days), expected=str(days),
         )  # fmt: skip
     elif terms.opens_at <= at:
-        check("opens_in_past", "opens_at", False, "", found=f"{terms.opens_at:%Y-%m-%d %H:%M}", expected="")
+        opens_at = terms.opens_at.astimezone(ZoneInfo(terms.zone))  # as it was typed
+        check("opens_in_past", "opens_at", False, "", found=f"{opens_at:%Y-%m-%d %H:%M}", expected="")
     if listing.least_duration_ms is not None:
         hours = listing.least_duration_ms / 3_600_000
         lasts = (terms.closes_at - terms.opens_at) / timedelta(hours=1)

@@ -120,6 +120,15 @@ TYPED = {
 }  # fmt: skip
 
 
+def test_an_opening_that_has_passed_is_named_in_the_lots_zone() -> None:
+    given = terms(
+        ruleset=ENGLISH.name, reserve="none", reserve_minor=None, opens_at=datetime(2026, 1, 31, 18, tzinfo=UTC)
+    )
+    at = datetime(2026, 2, 1, tzinfo=UTC)
+    (past,) = (one for one in checks(given, ENGLISH, kind="portfolio", currency="CNY", at=at) if not one.holds)
+    assert (past.code, past.facts["found"]) == ("opens_in_past", "2026-02-01 02:00")  # Beijing, as it was typed
+
+
 def test_terms_are_read_in_the_lots_zone() -> None:
     read = read_terms_of(TYPED, "CNY", RULESETS)
     assert read.opens_at == datetime(2026, 12, 10, 2, tzinfo=UTC)
