@@ -350,7 +350,7 @@ async def _mapping(
     samples = [
         [row[number] if number < len(row) else "" for row in found.report["samples"]] for number in range(len(header))
     ]
-    guesses = [_guess(name) for name in header]
+    guesses = _guesses(header)
     context = {
         "tape": found, "columns": list(zip(header, samples, guesses, strict=True)), "values": values or {},
         "faults": list(faults), "fields": FIELD_WORDS, "formats": DATE_FORMATS, "units": UNITS,
@@ -375,8 +375,13 @@ _GUESSES: tuple[tuple[str, str], ...] = (
 )
 
 
-def _guess(name: str) -> str:
-    return next((field for pattern, field in _GUESSES if re.search(pattern, name, re.IGNORECASE)), "")
+def _guesses(header: Sequence[str]) -> list[str]:
+    """Return, per column, the field it seems to mean, or ""; a field once: the first column that looks like it."""
+    guesses: list[str] = []
+    for name in header:
+        guess = next((field for pattern, field in _GUESSES if re.search(pattern, name, re.IGNORECASE)), "")
+        guesses.append("" if guess in guesses else guess)
+    return guesses
 
 
 @requires("asset_manager")

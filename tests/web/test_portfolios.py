@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,10 @@ def test_a_faulty_tape_shows_every_fault_and_is_taken_only_by_order(site: Site) 
 
 def test_an_unknown_table_is_mapped_once(site: Site) -> None:
     ann = site.person("asset_manager")
-    content = "合同号,本金,逾期天数\nA1,1000.00,45\n".encode("gb18030")
+    content = "合同号,本金,逾期天数,bank_balance\nA1,1000.00,45,7.00\n".encode("gb18030")
     address = send(ann, content)
     page = ann.get(f"{address}/mapping").text
+    assert re.findall(r'value="(\w+)" selected', page).count("principal") == 1  # not the borrower's bank balance, too
     assert "合同号" in page
     assert "1000.00" in page
     fields = {"name": "ours", "field-0": "loan_id", "field-1": "", "field-2": "dpd"}
