@@ -63,6 +63,21 @@ def remind_watchers(session: Session, *, at: datetime) -> int:
     return len(keys) - len(put_before)
 
 
+def work_failed(session: Session, outbox_id: int, error: str, *, by: str, at: datetime) -> None:
+    """Note a failure of work after the commit (`outbox.failed`); when it is given up, tell every operator."""
+    given_up = outbox.failed(session, outbox_id, error, at=at, by=by)
+    if given_up is None or given_up.arguments.get("kind") == "job_given_up":  # a mail about a mail helps nobody
+        return
+    people = session.exec(
+        select(Person).join(Party, col(Party.id) == Person.party_id).where(Party.status == "admitted")
+    ).all()
+    facts = {"task": given_up.task, "job": given_up.key, "attempts": given_up.attempts}
+    for person in people:
+        if "operator" in person.roles:
+            key = f"{outbox_id}:{given_up.attempts}:{person.id}"
+            put(session, "job_given_up", key, facts, person_id=person.id, at=at)
+
+
 # --- writing and sending ----------------------------------------------------------------------------
 
 

@@ -85,6 +85,16 @@ def try_again(session: Session, outbox_id: int, *, at: datetime) -> bool:
     return True
 
 
+def let_go(session: Session, outbox_id: int, *, at: datetime) -> Outbox | None:
+    """End failed work undone, by an operator's order; return it, or None when it is done, running, or never failed."""
+    row = _claimed(session, outbox_id, None)
+    if row is None or not row.error:
+        return None
+    row.done_at = at  # its error stays: what is done has none
+    session.add(row)
+    return row
+
+
 def claim(session: Session, outbox_id: int, *, by: str, at: datetime, hold: timedelta) -> Outbox | None:
     """Take one row for `hold`, as the process `by`; None, when another one has it or it is done."""
     row = session.exec(
@@ -126,13 +136,19 @@ def done(session: Session, outbox_id: int, *, at: datetime, by: str | None = Non
         session.add(row)
 
 
-def failed(session: Session, outbox_id: int, error: str, *, at: datetime, by: str | None = None) -> None:
-    """Note a failure, if `by` still holds the work; it comes back after a pause that doubles each time."""
+def failed(session: Session, outbox_id: int, error: str, *, at: datetime, by: str | None = None) -> Outbox | None:
+    """Note a failure, if `by` still holds the work; it comes back after a pause that doubles each time.
+
+    Returns: the work, when this was its last attempt (GIVE_UP_AFTER); else None.
+    """
     row = _claimed(session, outbox_id, by)
     if row is not None:
         row.error, row.claimed_by = error[:500], None
         row.due_at = at + min(FIRST_PAUSE * 2 ** min(row.attempts, 20), LONGEST_PAUSE)
         session.add(row)
+        if row.attempts >= GIVE_UP_AFTER:
+            return row
+    return None
 
 
 def _claimed(session: Session, outbox_id: int, by: str | None) -> Outbox | None:

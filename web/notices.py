@@ -173,6 +173,7 @@ KINDS: dict[str, str] = {
     "lot_sold": N_("Lot sold"),
     "lot_unsold": N_("Lot not sold"),
     "proceeds": N_("Proceeds"),
+    "job_given_up": N_("Work given up"),
     "tape_kept": N_("Tape kept"),
     "tape_faulty": N_("Tape not kept"),
 }

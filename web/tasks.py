@@ -31,7 +31,7 @@ from sqlmodel import Session
 
 from auctions.messages import Admit, Bar
 from market.errors import Conflict
-from storage import outbox, participations
+from storage import notices, outbox, participations
 from storage.database import Database
 from storage.objects import Objects
 from web.live import submit_alone
@@ -111,7 +111,7 @@ def run_row(context: TaskContext, outbox_id: int, task: str) -> None:
             log.exception("task failed", task=row.task, key=row.key, attempt=row.attempts)
             DONE.labels(row.task, "failed").inc()
             reason = f"{type(error).__name__}: {error}"
-            context.db.in_transaction(outbox.failed, outbox_id, reason, by=context.name, at=utc_now())
+            context.db.in_transaction(notices.work_failed, outbox_id, reason, by=context.name, at=utc_now())
         else:
             DONE.labels(row.task, "done").inc()
             context.db.in_transaction(outbox.done, outbox_id, by=context.name, at=utc_now())

@@ -179,6 +179,7 @@ SENTENCES: dict[str, str] = {
     "journal_broken": N_(
         "The journal of this auction does not agree with its hashes. Nothing is accepted until it is mended."
     ),
+    "job_needed": N_("This work cannot be let go: money or an admission depends on it. Mend the cause and try again."),
     "job_busy": N_("This work is done already, or is being done now."),
     "key_in_use": N_("The first call under this key still runs. Ask again in a moment under the same key."),
     "answer_unknown": N_(

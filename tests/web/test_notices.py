@@ -18,7 +18,7 @@ from sqlmodel import Session, select
 
 from storage import notices, outbox
 from storage.notices import Reader
-from storage.tables import Mail, Outbox, Person
+from storage.tables import AuditTrail, Mail, Outbox, Person
 from tests.servers import PATIENCE_S
 from tests.web.conftest import Site, Visit
 from web.notices import KINDS, languages_of, write
@@ -35,6 +35,7 @@ FACTS: dict[str, Any] = {
     "deposit_minor": 8_400_000, "balance_minor": 139_600_000, "outcome": "sold", "back_at": AT.isoformat(),
     "missing_minor": 1, "default_at": AT.isoformat(), "paid_minor": 5, "proceeds_minor": 9, "tape_id": 1,
     "file": "a.csv", "rows": 10, "faults": 3, "faulty_rows": 2,
+    "task": "settle", "job": "settle:9", "attempts": 30,
 }  # fmt: skip
 
 
@@ -151,6 +152,49 @@ def test_failing_work_is_shown_by_its_code_and_tried_again(site: Site) -> None:
     assert row.attempts >= 29
     assert row.due_at <= utc_now() + timedelta(days=1)
     assert site.person("investor").post(f"/jobs/{row_id}/try-again").status_code == 403
+
+
+def test_work_that_is_given_up_says_what_it_is_and_operators_are_told(site: Site) -> None:
+    operator, other = site.person("operator"), site.person("operator")
+    site.person("investor")
+    mail = {"key": "won:1", "kind": "won", "facts": FACTS, "party_id": None, "person_id": operator.person_id}
+
+    def fail(session: Session, task: str, arguments: dict[str, Any]) -> int:
+        outbox.put(session, task, f"{task}:99", arguments, at=utc_now() + timedelta(days=1))
+        session.flush()
+        row = session.exec(select(Outbox).where(Outbox.key == f"{task}:99")).one()
+        row.attempts, row.claimed_by = outbox.GIVE_UP_AFTER, "me"
+        session.add(row)
+        session.flush()
+        notices.work_failed(session, row.id, "ConnectionRefusedError: 10.0.0.1", by="me", at=utc_now())
+        return row.id
+
+    settle = site.db.in_transaction(fail, "settle", {"auction_id": 99})
+    letter = site.db.in_transaction(fail, "send_mail", mail)
+    told = site.db.read(lambda session: list(session.exec(select(Outbox).where(Outbox.task == "send_mail"))))
+    to = sorted(row.arguments["person_id"] for row in told if row.arguments["kind"] == "job_given_up")
+    assert to == sorted([operator.person_id, other.person_id] * 2)
+
+    page = operator.get("/jobs?state=failing&lang=en").text
+    assert "Settle an auction that has ended" in page
+    assert "refuses the connection" in page
+    assert "10.0.0.1" not in page
+    assert "none by itself" in page
+    assert "It cannot be let go" in page
+    assert "不能放弃" in operator.get("/jobs?state=failing&lang=zh").text
+    operator.get("/?lang=en")
+    assert operator.post(f"/jobs/{settle}/let-go", {"reason": "why not"}).status_code == 409
+    assert operator.post(f"/jobs/{letter}/let-go", {"reason": ""}).status_code == 422
+    assert operator.post(f"/jobs/{letter}/let-go", {"reason": "the address is gone"}).status_code == 303
+    row = site.db.read(lambda session: session.get_one(Outbox, letter))
+    assert (row.done_at is not None, row.error) == (True, "ConnectionRefusedError: 10.0.0.1")
+    assert site.db.read(lambda session: session.get_one(Outbox, settle)).done_at is None
+    trail = site.db.read(
+        lambda session: session.exec(select(AuditTrail).where(AuditTrail.action == "job.let_go")).one()
+    )
+    assert trail.facts["reason"] == "the address is gone"
+    assert operator.post(f"/jobs/{letter}/let-go", {"reason": "again"}).status_code == 409
+    assert site.person("investor").post(f"/jobs/{settle}/let-go", {"reason": "again"}).status_code == 403
 
 
 class Smtp(threading.Thread):
