@@ -12,9 +12,10 @@ from sqlmodel import Session, col, select
 
 from market.errors import NotFound
 from storage import outbox
-from storage.tables import Auction, Lot, Mail, Outbox, Party, Person, Watch
+from storage.tables import Auction, Lot, Mail, Outbox, Participation, Party, Person, Watch
 
-REMIND_BEFORE = timedelta(hours=1)  # the end of an auction
+REMIND_BEFORE = timedelta(hours=1)  # the opening, and the end, of an auction
+KEYS_AT_ONCE = 500  # bound parameters of one query
 
 
 # --- putting ----------------------------------------------------------------------------------------
@@ -45,22 +46,44 @@ def lot_facts(lot: Lot) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def remind_watchers(session: Session, *, at: datetime) -> int:
-    """Put a reminder for everybody who watches a lot that closes within REMIND_BEFORE; return how many are new."""
-    rows = session.exec(
+def remind(session: Session, *, at: datetime) -> int:
+    """Put the reminders that the clock makes due; return how many are new.
+
+    Before the opening: to everybody who watches the lot, and to the people of each party that was let in; before the
+    end: to everybody who watches it. Once for each person and instant: new times after an outage are told anew.
+    """
+    soon = at + REMIND_BEFORE
+    opening = (Auction.phase == "upcoming", Auction.opens_at > at, Auction.opens_at <= soon)
+    watching = (
         select(Watch.person_id, Auction, Lot)
         .join(Auction, col(Auction.lot_id) == Watch.lot_id)
         .join(Lot, col(Lot.id) == Watch.lot_id)
-        .where(Auction.phase == "open", Auction.closes_at > at, Auction.closes_at <= at + REMIND_BEFORE)
-        .order_by(col(Auction.closes_at), col(Watch.person_id))
-    ).all()
-    keys = {f"mail:reminder:{auction.id}:{person_id}" for person_id, auction, _ in rows}
-    put_before = set(session.exec(select(Outbox.key).where(col(Outbox.key).in_(keys)))) if keys else set()
-    for person_id, auction, lot in rows:
-        if f"mail:reminder:{auction.id}:{person_id}" not in put_before:
-            facts = lot_facts(lot) | {"closes_at": auction.closes_at}
-            put(session, "reminder", f"{auction.id}:{person_id}", facts, person_id=person_id, at=at)
-    return len(keys) - len(put_before)
+    )
+    let_in = (
+        select(Person.id, Auction, Lot)
+        .join(Participation, col(Participation.party_id) == Person.party_id)
+        .join(Auction, col(Auction.id) == Participation.auction_id)
+        .join(Lot, col(Lot.id) == Auction.lot_id)
+        .where(col(Participation.status).in_(("awaiting_deposit", "admitted")))
+    )
+    closing = (Auction.phase == "open", Auction.closes_at > at, Auction.closes_at <= soon)
+    wanted: dict[str, tuple[str, int, dict[str, Any]]] = {}  # the outbox row's key -> kind, person, facts
+    for query in (watching, let_in):
+        for person_id, auction, lot in session.exec(query.where(*opening)).all():
+            key = f"{auction.id}:{person_id}:{auction.opens_at:%Y%m%dT%H%M%S}"
+            facts = lot_facts(lot) | {"opens_at": auction.opens_at}
+            wanted[f"reminder_opening:{key}"] = ("reminder_opening", person_id, facts)
+    for person_id, auction, lot in session.exec(watching.where(*closing)).all():
+        facts = lot_facts(lot) | {"closes_at": auction.closes_at}
+        wanted[f"reminder:{auction.id}:{person_id}"] = ("reminder", person_id, facts)
+    keys = [f"mail:{key}" for key in wanted]
+    there: set[str] = set()
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        there.update(session.exec(select(Outbox.key).where(col(Outbox.key).in_(keys[start : start + KEYS_AT_ONCE]))))
+    for key, (kind, person_id, facts) in wanted.items():
+        if f"mail:{key}" not in there:
+            put(session, kind, key.partition(":")[2], facts, person_id=person_id, at=at)
+    return len(keys) - len(there)
 
 
 def work_failed(session: Session, outbox_id: int, error: str, *, by: str, at: datetime) -> None:

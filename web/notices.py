@@ -146,8 +146,8 @@ def hand_on(settings: Settings, mail: Mail, out: EmailMessage) -> None:
 
 @beat("remind_watchers", every=timedelta(minutes=1))
 def remind_watchers(context: TaskContext) -> None:
-    """Tell those who watch a lot that it closes soon."""
-    context.db.in_transaction(notices.remind_watchers, at=utc_now())
+    """Tell those who watch a lot, or may bid on it, that it opens soon; those who watch it, that it closes soon."""
+    context.db.in_transaction(notices.remind, at=utc_now())
 
 
 # --- pages ------------------------------------------------------------------------------------------
@@ -160,6 +160,7 @@ KINDS: dict[str, str] = {
     "party_admitted": N_("Party admitted"),
     "party_refused": N_("Party not admitted"),
     "party_suspended": N_("Party suspended"),
+    "reminder_opening": N_("Opens soon"),
     "reminder": N_("Closes soon"),
     "won": N_("Won"),
     "not_won": N_("Not won"),

@@ -18,9 +18,10 @@ from sqlmodel import Session, select
 
 from storage import notices, outbox
 from storage.notices import Reader
-from storage.tables import AuditTrail, Mail, Outbox, Person
+from storage.tables import Auction, AuditTrail, Mail, Outbox, Person, Watch
 from tests.servers import PATIENCE_S
 from tests.web.conftest import Site, Visit
+from tests.web.lot_world import World
 from web.notices import KINDS, languages_of, write
 from web.render import utc_now
 from web.tasks import run_row
@@ -152,6 +153,29 @@ def test_failing_work_is_shown_by_its_code_and_tried_again(site: Site) -> None:
     assert row.attempts >= 29
     assert row.due_at <= utc_now() + timedelta(days=1)
     assert site.person("investor").post(f"/jobs/{row_id}/try-again").status_code == 403
+
+
+def test_who_watches_or_was_let_in_is_reminded_once_before_the_opening(site: Site) -> None:
+    market = World(site)
+    lot_id, auction_id = market.published(opens=timedelta(minutes=90))
+    bidder = market.bidder(auction_id, name="Bidder")
+    watcher, both = site.person("investor"), bidder.person_id
+
+    def watch(session: Session) -> datetime:
+        session.add_all(Watch(person_id=person_id, lot_id=lot_id) for person_id in (watcher.person_id, both))
+        return session.get_one(Auction, auction_id).opens_at
+
+    opens_at = site.db.in_transaction(watch)
+
+    def reminders(session: Session) -> list[int]:
+        rows = session.exec(select(Outbox).where(Outbox.task == "send_mail"))
+        return sorted(row.arguments["person_id"] for row in rows if row.arguments["kind"] == "reminder_opening")
+
+    assert site.db.in_transaction(notices.remind, at=opens_at - notices.REMIND_BEFORE - timedelta(seconds=1)) == 0
+    assert site.db.in_transaction(notices.remind, at=opens_at - notices.REMIND_BEFORE) == 2
+    assert site.db.in_transaction(notices.remind, at=opens_at - timedelta(minutes=1)) == 0
+    assert site.db.read(reminders) == sorted([watcher.person_id, both])
+    assert site.db.in_transaction(notices.remind, at=opens_at) == 0, "it is open: too late for that"
 
 
 def test_work_that_is_given_up_says_what_it_is_and_operators_are_told(site: Site) -> None:
