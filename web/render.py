@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from babel.dates import get_timezone_location
 from babel.messages.pofile import read_po
 from babel.numbers import get_currency_name
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
@@ -32,7 +33,7 @@ from market.money import amount_text, decimals
 WEB = Path(__file__).parent
 LANGUAGES = {"zh": "简体中文", "en": "English"}
 ZONE = ZoneInfo("Asia/Shanghai")  # of lots that name no other
-ZONE_NAMES = {"Asia/Shanghai": ("Beijing time", "北京时间"), "UTC": ("UTC", "协调世界时")}
+ZONE_NAMES = {"Asia/Shanghai": ("Beijing time", "北京时间"), "UTC": ("UTC", "协调世界时")}  # others: by their city
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 WEEKDAYS_ZH = "一二三四五六日"
@@ -125,10 +126,17 @@ def instant_text(at: datetime, form: str = "full", zone: str = "Asia/Shanghai") 
     if form == "time":
         return f"{local:%H:%M:%S}{milliseconds}"
     clock = f"{local:%H:%M}" if form == "minute" else f"{local:%H:%M:%S}" + (milliseconds if form == "ms" else "")
-    english, chinese = ZONE_NAMES.get(zone, (zone, zone))
     if language() == "zh":
-        return f"{local.year}年{local.month}月{local.day}日 {clock}（{chinese}）"
-    return f"{local.day} {MONTHS[local.month - 1]} {local.year}, {clock} ({english})"
+        return f"{local.year}年{local.month}月{local.day}日 {clock}（{_zone_name(zone, 'zh_Hans')}）"
+    return f"{local.day} {MONTHS[local.month - 1]} {local.year}, {clock} ({_zone_name(zone, 'en')})"
+
+
+@cache
+def _zone_name(zone: str, locale: str) -> str:
+    if zone in ZONE_NAMES:
+        return ZONE_NAMES[zone][locale != "en"]
+    city = get_timezone_location(zone, locale=locale, return_city=True)
+    return f"{city} time" if locale == "en" else f"{city}时间"
 
 
 def instant(at: datetime | None, form: str = "full", zone: str = "Asia/Shanghai") -> Markup:
@@ -194,7 +202,7 @@ def money(amount_minor: int | None, currency: str, form: str = "full", *, whole:
         return full
     aid = _aid(amount_minor, currency)
     if form == "short":
-        return aid.lstrip("约").removeprefix("about ").strip() if aid else full
+        return aid or full
     if not aid:
         return full
     return f"{full}（{aid}）" if language() == "zh" else f"{full} ({aid})"

@@ -90,3 +90,11 @@ def test_shares_and_counts() -> None:
     assert share(-5) == "−0.05%"
     assert share(None) == "—"
     assert count(79141) == "79,141"
+
+
+def test_a_zone_is_named_by_its_city() -> None:
+    at = datetime(2026, 11, 22, 8, 30, 5, tzinfo=UTC)
+    assert instant_text(at, "minute", "America/New_York") == "22 Nov 2026, 03:30 (New York time)"
+    with speaking("zh"):
+        assert instant_text(at, "minute", "America/New_York") == "2026年11月22日 03:30（纽约时间）"
+        assert instant_text(at, "minute") == "2026年11月22日 16:30（北京时间）"
