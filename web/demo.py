@@ -25,7 +25,6 @@ from storage.database import Database
 from storage.objects import Objects
 from storage.tables import (
     Auction,
-    BankAccount,
     Lot,
     Participation,
     PaymentDue,
@@ -41,12 +40,13 @@ from web.demo_acts import (
     bank_day,
     cast,
     draft_lot,
+    give_book,
     give_item,
     give_statement,
-    give_tape,
     list_lot,
     make_terms,
     name_payees,
+    our_bank_accounts,
     pays_now,
     portfolio_draft,
     take_part,
@@ -313,14 +313,7 @@ class _Market:
         if count >= TAPES_MOST:
             return False
         prefix, cutoff_on = f"{creditor.demo.key[:1].upper()}{count:02d}", (at - timedelta(days=20)).date()
-        if creditor.demo.key == "lender":
-            data = demo_data.tape_csv(random, rows=TAPE_ROWS, prefix=prefix, year=cutoff_on.year - 1)
-        else:
-            data = demo_data.book_csv(random, rows=TAPE_ROWS, prefix=prefix, cutoff_on=cutoff_on)
-        give_tape(
-            self.db, self.objects, creditor, data, filename=f"{prefix}-{cutoff_on}.csv",
-            currency="USD" if creditor.demo.key == "lender" else "CNY", cutoff_on=cutoff_on, at=at,
-        )  # fmt: skip
+        give_book(self.db, self.objects, creditor, random, rows=TAPE_ROWS, prefix=prefix, cutoff_on=cutoff_on, at=at)
         return True
 
     def register(self, at: datetime) -> bool:
@@ -435,10 +428,10 @@ def _without_bidders(session: Session, cast: Cast, *, at: datetime) -> Sequence[
 
 
 def _quiet_accounts(session: Session) -> list[int]:
-    """The bank accounts, when no statement of ours waits to be read: the next one follows the last that was kept."""
+    """Our bank accounts, when no statement of ours waits to be read: the next one follows the last that was kept."""
     if session.exec(select(StatementFile.id).where(StatementFile.status == "received")).first() is not None:
         return []
-    return list(session.exec(select(BankAccount.id).order_by(col(BankAccount.id))))
+    return our_bank_accounts(session)
 
 
 def _unpaid_sales(session: Session, party_id: int, *, before: datetime) -> list[int]:

@@ -132,6 +132,26 @@ def give_tape(
     )  # fmt: skip
 
 
+def currency_of(creditor: Actor) -> str:
+    """Its books' currency."""
+    return "USD" if creditor.demo.key == "lender" else "CNY"
+
+
+def give_book(
+    db: Database, objects: Objects, creditor: Actor, random: Random, *, rows: int, prefix: str, cutoff_on: date,
+    at: datetime,
+) -> int:  # fmt: skip
+    """Make up a book of overdue accounts as its creditor keeps it, and upload it; `prefix` begins the accounts' ids."""
+    if creditor.demo.key == "lender":
+        data = demo_data.tape_csv(random, rows=rows, prefix=prefix, year=cutoff_on.year - 1)
+    else:
+        data = demo_data.book_csv(random, rows=rows, prefix=prefix, cutoff_on=cutoff_on)
+    return give_tape(
+        db, objects, creditor, data, filename=f"{prefix}-{cutoff_on}.csv", currency=currency_of(creditor),
+        cutoff_on=cutoff_on, at=at,
+    )  # fmt: skip
+
+
 def give_item(
     db: Database, objects: Objects, creditor: Actor, item: DemoItem, *, loan_id: str, pictures: int, at: datetime
 ) -> int:
@@ -220,7 +240,10 @@ def draft_lot(db: Database, creditor: Actor, draft: LotDraft, terms: LotTerms, *
 
 
 def list_lot(db: Database, cast: Cast, creditor: Actor, lot_id: int, *, to: str, at: datetime) -> int | None:
-    """Take a lot whose terms are set as far as `to` (of STAGES); return its auction, once it is published."""
+    """Take a lot whose terms are set as far as `to` (of STAGES); return its auction, once it is published.
+
+    The creditor submits, the operator approves and publishes: what is sold was looked at by somebody else.
+    """
     far = STAGES.index(to)
     status = db.read(lots.own_lot, creditor.party_id, lot_id).status
     operator = cast.operator.person_id
@@ -231,7 +254,7 @@ def list_lot(db: Database, cast: Cast, creditor: Actor, lot_id: int, *, to: str,
     if far < 3:
         return None
     content = db.read(lots.content_of, lot_id)
-    return db.in_transaction(lots.publish, lot_id, content, person_id=creditor.person_id, at=at)
+    return db.in_transaction(lots.publish, lot_id, content, person_id=operator, at=at)
 
 
 def take_part(db: Database, cast: Cast, auction_id: int, investor: Actor, *, approved: bool, at: datetime) -> bool:
@@ -257,6 +280,28 @@ def _lot_of(session: Session, auction_id: int) -> Lot:
 
 
 # --- the bank -----------------------------------------------------------------------------------
+
+CLIENTS_MONEY = "Clearlot demo clients' money"  # begins the name of each account whose statements we write
+BY_HAND = "Clearlot demo, for statements that you upload"
+
+
+def open_bank_accounts(session: Session, random: Random, operator: Actor, *, at: datetime) -> None:
+    """Open two accounts in each currency: one that we move, and one that is left to people who try a file of theirs.
+
+    Numbers and balances of statements go on from the last one, so both on one account would refuse each other's.
+    """
+    for name, numbers in ((CLIENTS_MONEY, random), (BY_HAND, Random(BY_HAND))):
+        for currency in CURRENCIES:
+            reconciliation.open_bank_account(
+                session, name=f"{name} {currency}", iban=demo_data.bank_number(numbers), currency=currency,
+                person_id=operator.person_id, at=at,
+            )  # fmt: skip
+
+
+def our_bank_accounts(session: Session) -> list[int]:
+    """The accounts whose statements we write."""
+    ours = select(BankAccount.id).where(col(BankAccount.name).startswith(CLIENTS_MONEY)).order_by(col(BankAccount.id))
+    return list(session.exec(ours))
 
 
 @dataclass(frozen=True, slots=True)

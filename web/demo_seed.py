@@ -27,21 +27,24 @@ from market.lots import LotDraft, to_ms
 from storage import journal, lots, outbox, portfolios, reconciliation, settlement
 from storage.database import Database
 from storage.objects import Objects
-from storage.tables import BankAccount, Outbox, Party, PaymentDue, Sale, StatementFile
+from storage.tables import Outbox, Party, PaymentDue, Sale, StatementFile
 from web import demo_data
 from web.demo_acts import (
-    CURRENCIES,
     SECURED,
     Actor,
     Cast,
     bank_day,
+    currency_of,
     draft_lot,
+    give_book,
     give_item,
     give_statement,
     give_tape,
     list_lot,
     make_terms,
     name_payees,
+    open_bank_accounts,
+    our_bank_accounts,
     pays_now,
     portfolio_draft,
     register_all,
@@ -54,6 +57,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 PICTURES = 3  # of each item, to begin with
 BANK_EVERY = timedelta(hours=6)  # a statement of each account in the acted past
+DEPOSIT_S, BALANCE_S = 900, 26 * 3600  # a payment is under way so long, and up to as long again
 CLOSE_AFTER = timedelta(seconds=1, milliseconds=20)  # the grace before a close, and a little
 
 # English with a soft close of a minute; the court's rules; proxy bids as on eBay.
@@ -176,12 +180,7 @@ class _Past:
         """Act everything out."""
         start = self.now - 45 * DAY
         self._cast = self.db.in_transaction(register_all, self.random, at=start)
-        for currency in CURRENCIES:
-            self.db.in_transaction(
-                reconciliation.open_bank_account, name=f"Clearlot demo clients' money {currency}",
-                iban=demo_data.bank_number(self.random), currency=currency,
-                person_id=self.cast.operator.person_id, at=start,
-            )  # fmt: skip
+        self.db.in_transaction(open_bank_accounts, self.random, self.cast.operator, at=start)
         self.told("tapes")
         self._give_tapes(start + DAY)
         self.told("collateral and pictures")
@@ -205,23 +204,14 @@ class _Past:
             key = creditor.demo.key
             rows, secured = _BOOKS[key]
             prefix = {"bank": "LT", "lender": "BM", "amc": "YH"}[key]
-            if key == "lender":
-                data, currency = (
-                    demo_data.tape_csv(self.random, rows=rows, prefix=prefix, year=cutoff_on.year - 1),
-                    "USD",
-                )
-            else:
-                data = demo_data.book_csv(self.random, rows=rows, prefix=prefix, cutoff_on=cutoff_on)
-                currency = "CNY"
-            give_tape(
-                self.db, self.objects, creditor, data, filename=f"{prefix}-{cutoff_on}.csv", currency=currency,
-                cutoff_on=cutoff_on, at=at,
-            )  # fmt: skip
+            give_book(
+                self.db, self.objects, creditor, self.random, rows=rows, prefix=prefix, cutoff_on=cutoff_on, at=at
+            )
             if secured:
                 data = demo_data.book_csv(self.random, rows=secured, prefix=f"{prefix}S", cutoff_on=cutoff_on)
                 give_tape(
                     self.db, self.objects, creditor, data, filename=f"{SECURED}{prefix}-{cutoff_on}.csv",
-                    currency=currency, cutoff_on=cutoff_on, at=at,
+                    currency=currency_of(creditor), cutoff_on=cutoff_on, at=at,
                 )  # fmt: skip
                 self._loans[key] = [f"{prefix}S-{number:05d}" for number in range(1, secured + 1)]
         self._work_off(at)
@@ -391,12 +381,11 @@ class _Past:
 
         def pays(due: PaymentDue) -> bool:
             if due.kind == "balance":
-                return due.auction_id not in self._unpaid and pays_now(due, seconds=26 * 3600, at=at)
-            return pays_now(due, seconds=900, at=at)
+                return due.auction_id not in self._unpaid and pays_now(due, seconds=BALANCE_S, at=at)
+            return pays_now(due, seconds=DEPOSIT_S, at=at)
 
         name_payees(self.db, self.cast.operator, at=at)
-        accounts = self.db.read(lambda session: list(session.exec(select(BankAccount.id))))
-        for account_id in accounts:
+        for account_id in self.db.read(our_bank_accounts):
             paper = self.db.read(bank_day, account_id, at=at, pays=pays)
             if paper is not None:
                 give_statement(self.db, self.objects, self.cast.operator, paper, at=at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,10 +10,24 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, col, select
 
+from market import statements
 from storage import journal, ledger, reconciliation
 from storage.database import Database
 from storage.objects import Objects, open_objects
-from storage.tables import Auction, Lot, Outbox, Participation, Picture, Sale, StatementFile, StatementLine
+from storage.tables import (
+    Auction,
+    AuditTrail,
+    BankAccount,
+    Lot,
+    Outbox,
+    Participation,
+    PaymentDue,
+    Picture,
+    Sale,
+    StatementFile,
+    StatementLine,
+)
+from tests.bank import IBAN, Bank, Paid
 from web import demo, demo_acts, demo_data
 from web.demo_seed import is_empty, seed
 
@@ -65,13 +80,19 @@ def test_lots_in_every_state_with_a_true_past(db: Database, objects: Objects) ->
     assert found["line"].keys() == {"matched"}
     assert db.read(reconciliation.three_way).agrees
     assert db.read(ledger.unbalanced) == []
+    # Nobody approves or publishes a lot of his own.
+    alone = select(AuditTrail.id).join(Lot, col(Lot.id) == AuditTrail.subject_id)
+    alone = alone.where(
+        col(AuditTrail.action).in_(("lot.approve", "lot.publish")), AuditTrail.person_id == Lot.created_by
+    )
+    assert db.read(lambda session: session.exec(alone).all()) == []
     # The journals are real: every hash holds, instants lie in the past and never run backwards.
     for auction_id in db.read(lambda session: list(session.exec(select(Auction.id)))):
         fold = db.read(journal.load_fold, auction_id)
         assert fold.sequence >= 1
         assert fold.at_ms <= datetime.now(UTC).timestamp() * 1000 + 1
     left = db.read(lambda session: list(session.exec(select(Outbox.task).where(col(Outbox.done_at).is_(None)))))
-    assert set(left) <= {"send_mail"}
+    assert set(left) <= {"send_mail", "replace_accounts"}, "what the server finds to do at its first start"
     assert len(db.read(lambda session: list(session.exec(select(Picture.id))))) >= 40
 
 
@@ -93,6 +114,44 @@ def test_the_market_goes_on_from_the_database_alone(db: Database, objects: Objec
     assert second.register(again), "investors ask to take part in what is new"
     assert second.bank(again + timedelta(minutes=2)), "their deposits are on the next statement"
     assert not second.bank(again + timedelta(minutes=2)), "which waits to be read before another follows"
+
+
+def test_a_statement_by_hand_and_the_engines_do_not_meet(db: Database, objects: Objects) -> None:
+    now = datetime.now(UTC)
+    seed(db, objects, at=now)
+    cast = db.read(demo_acts.cast)
+    assert cast is not None
+    account, due = db.read(
+        lambda session: (
+            session.exec(select(BankAccount).where(BankAccount.name == f"{demo_acts.BY_HAND} CNY")).one(),
+            session.exec(select(PaymentDue).where(PaymentDue.currency == "CNY", PaymentDue.status == "open")).first(),
+        )
+    )
+    assert due is not None
+    bank = Bank(currency="CNY", iban=account.iban)  # number 1, and nothing on it: as a person begins
+
+    def take(data: bytes) -> StatementFile:
+        kept = objects.put(io.BytesIO(data), limit_bytes=len(data))
+        file_id = db.in_transaction(
+            reconciliation.keep_file, filename="by hand.xml", digest=kept.digest, size=kept.size_bytes,
+            created_by=cast.operator.person_id, gap_consent=False, at=now,
+        )  # fmt: skip
+        return db.in_transaction(reconciliation.import_statement, file_id, statements.parse(data), at=now)
+
+    first = take(bank.camt053(Paid(due.amount_minor - due.paid_minor, f"For {due.reference}", "Somebody", IBAN)))
+    assert (first.status, first.faults) == ("kept", [])
+    assert db.read(lambda session: session.get_one(PaymentDue, due.id).status) == "paid"
+    # The engine states its own accounts, and both go on.
+    market = demo._Market(db, objects, cast)
+    assert market.bank(now + timedelta(days=3))
+    [waiting] = db.read(
+        lambda session: session.exec(select(StatementFile).where(StatementFile.status == "received")).all()
+    )
+    with objects.get(waiting.digest) as file:
+        parsed = statements.parse(file.read())
+    assert db.in_transaction(reconciliation.import_statement, waiting.id, parsed, at=now).status == "kept"
+    assert take(bank.camt053(Paid(5_00, "nothing we know", "Somebody", IBAN))).status == "kept"
+    assert db.read(reconciliation.three_way).agrees
 
 
 def test_a_visitors_own_lot_is_not_offered_again_by_the_engine(db: Database, objects: Objects) -> None:
