@@ -267,6 +267,7 @@ class Card:
     balance_minor: int | None  # of a portfolio
     appraisal_minor: int | None  # of collateral
     watched: bool = False
+    buckets: tuple[tuple[str, int], ...] = ()  # of a portfolio: balance in minor units by delinquency bucket, in order
 
     @property
     def state(self) -> str:
@@ -380,14 +381,17 @@ def _cards(session: Session, rows: Any, person_id: int | None) -> list[Card]:
     appraisals = dict(
         session.execute(select(Collateral.id, Collateral.appraisal_minor).where(col(Collateral.id).in_(item_ids))).all()
     )
-    balances = dict(
-        session.execute(select(Portfolio.id, Portfolio.balance_minor).where(col(Portfolio.id).in_(portfolio_ids))).all()
-    )
+    sold = select(Portfolio.id, Portfolio.balance_minor, Portfolio.strata).where(col(Portfolio.id).in_(portfolio_ids))
+    balances: dict[int | None, int] = {}
+    buckets: dict[int | None, tuple[tuple[str, int], ...]] = {}
+    for portfolio_id, balance_minor, strata in session.exec(sold):
+        balances[portfolio_id] = balance_minor
+        buckets[portfolio_id] = tuple((row[0], row[3]) for row in strata.get("bucket", []))
     watched = set(session.exec(select(Watch.lot_id).where(Watch.person_id == person_id))) if person_id else set()
     return [
         Card(
             lot, auction, covers.get(lot.collateral_id), balances.get(lot.portfolio_id),
-            appraisals.get(lot.collateral_id), lot.id in watched,
+            appraisals.get(lot.collateral_id), lot.id in watched, buckets.get(lot.portfolio_id, ()),
         )
         for lot, auction in pairs
     ]  # fmt: skip

@@ -22,6 +22,7 @@ from storage import lots
 from storage.lots import Card, Filters, Shown
 from storage.tables import Lot
 from web.api import PROBLEMS, Strict, allowed, body_of, json_body
+from web.portfolios import spark
 from web.render import N_, _, language, page, page_or_part, redirect, utc_now
 from web.security import Visitor, requires
 
@@ -92,6 +93,7 @@ async def catalogue(request: Request) -> Response:
     context = {
         "found": found, "filters": filters, "kinds": KIND_WORDS, "sorts": SORT_WORDS, "states": lots.STATES,
         "ruleset_title": ruleset_title, "currencies": ("CNY", "USD", "EUR", "HKD", "BRL"),
+        "spark": spark,
     }  # fmt: skip
     return page_or_part(request, "lots/catalogue.html", "lots/_cards.html", context)
 

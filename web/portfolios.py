@@ -8,6 +8,7 @@ import re
 from asyncio import to_thread
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +37,7 @@ from storage.database import Database
 from storage.objects import Objects
 from storage.tables import LoanAccount, Party, Person, Portfolio, Tape, TapeFault
 from web.api import PROBLEMS, Strict, allowed, body_of, json_body
-from web.render import N_, _, count, money, page, redirect, utc_now
+from web.render import N_, _, count, money, page, redirect, share, utc_now
 from web.security import Visitor, requires
 from web.tasks import TaskContext, task
 from web.words import expected as expected_text
@@ -107,6 +108,32 @@ def bucket_text(bucket: str) -> str:
     if bucket in BUCKET_WORDS:
         return _(BUCKET_WORDS[bucket])
     return _("%(days)s days", days=bucket.replace("-", "–"))
+
+
+@dataclass(frozen=True, slots=True)
+class Spark:
+    """A small plot of a portfolio's balance by bucket: bars `(x, y, width, height)` in a box, and the same in words."""
+
+    bars: tuple[tuple[int, int, int, int], ...]
+    words: str
+
+
+SPARK_WIDTH, SPARK_HEIGHT, SPARK_GAP = 120, 40, 3
+
+
+def spark(buckets: Sequence[tuple[str, int]]) -> Spark:
+    """A bar for each bucket, the least overdue first, from zero; the tallest fills the box."""
+    most = max((minor for _name, minor in buckets), default=0)
+    if not most:
+        return Spark((), "")
+    width = (SPARK_WIDTH - SPARK_GAP * (len(buckets) - 1)) // len(buckets)
+    bars = []
+    for number, (_name, minor) in enumerate(buckets):
+        height = max(minor * SPARK_HEIGHT // most, 1 if minor else 0)
+        bars.append((number * (width + SPARK_GAP), SPARK_HEIGHT - height, width, height))
+    shares = allocate(10_000, [minor for _name, minor in buckets])
+    parts = [f"{bucket_text(name)} {share(bp)}" for (name, _minor), bp in zip(buckets, shares, strict=True)]
+    return Spark(tuple(bars), _("Balance by delinquency bucket: %(parts)s", parts=_(", ").join(parts)))
 
 
 def dpd_text(dpd: int | None, dpd_to: int | None) -> str:
@@ -625,7 +652,7 @@ def _strata(found: Portfolio, by: str) -> list[dict[str, Any]]:
     most = max((row[3] for row in rows), default=0) or 1
     shares = allocate(10_000, [row[3] for row in rows]) if found.balance_minor else [0] * len(rows)
     shown = []
-    for (name, accounts_count, principal, balance), share in zip(rows, shares, strict=True):
+    for (name, accounts_count, principal, balance), share_bp in zip(rows, shares, strict=True):
         if name == OTHER:
             text = _("all others")
         elif by == "size":
@@ -638,7 +665,7 @@ def _strata(found: Portfolio, by: str) -> list[dict[str, Any]]:
                 "accounts": accounts_count,
                 "principal": principal,
                 "balance": balance,
-                "share": share,
+                "share": share_bp,
                 "width": balance * 1000 // most,
             }
         )

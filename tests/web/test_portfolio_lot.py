@@ -73,6 +73,13 @@ def test_from_the_tape_to_accounts_closed_out(site: Site) -> None:
     for words in ("Late accounts", "USD 6,431.50", "Overdue accounts", "Opening", "USD 1,000"):
         assert words in page, words
 
+    cards = site.guest().get("/lots?lang=en").text
+    spark = cards.split('<svg class="spark"', 1)[1].split("</svg>", 1)[0]
+    assert spark.count("<rect") == 3, "a bar for each bucket"
+    assert 'height="40"' in spark, "the tallest fills the box"
+    assert 'role="img" aria-label="Balance by delinquency bucket: ' in spark
+    assert "16–30 days 31.42%, 31–60 days 62.35%, " in spark, "and in words what the bars show"
+
     one, other = world.bidder(auction.id), world.bidder(auction.id)
     world.opened(auction.id)
     bid(one, auction.id, "3000", "one")
