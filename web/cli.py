@@ -238,6 +238,8 @@ def _talk(work: Coroutine[Any, Any, None]) -> None:
         raise fail("the key is not known, was revoked, or may not do this.") from None
     except (LiveError, ApiError) as error:
         raise fail(str(error)) from None
+    except TimeoutError:
+        raise fail("nothing answers there; see --url.") from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
