@@ -15,7 +15,7 @@ from market.errors import Fault
 from market.inputs import text_of
 from storage import home as homes
 from storage import parties
-from web.render import page, page_or_part, utc_now
+from web.render import N_, _, page, page_or_part, utc_now
 from web.security import is_loopback, make_link_token, requires
 from web.words import main_role
 
@@ -51,33 +51,48 @@ async def home(request: Request) -> Response:
 
 
 VERIFY_BYTES = 32 * 1024 * 1024
+PROBLEMS = {  # of auctions/verify.py; its other codes are breaches of the ruleset, told by the code
+    "empty": N_("There is no entry."),
+    "unreadable": N_("The line cannot be read."),
+    "chain": N_("The hash does not fit the text and the entry before."),
+    "commitment": N_("The opened private part is not the one that was committed to."),
+    "sequence": N_("The numbers of the entries have a gap."),
+    "time": N_("Time runs backwards."),
+    "other_head": N_("The last entry is not the one given: cut off, or written anew."),
+}
 _HEAD = re.compile(r"[0-9]{1,12}:[0-9a-f]{64}", re.ASCII)
+
+
+def problem_text(code: str) -> str:
+    """What is wrong with a line of a journal, for a person."""
+    return _(PROBLEMS.get(code, N_("This contradicts the rules of the auction, or what came before.")))
 
 
 async def verify_page(request: Request) -> Response:
     """What a public journal proves, and how to check one without us."""
-    return page(request, "home/verify.html", {"verdict": None})
+    return page(request, "home/verify.html", {"verdict": None, "problem_text": problem_text})
 
 
 async def verify_journal(request: Request) -> Response:
     """Check an uploaded public journal as anybody can offline (auctions/verify.py); nothing is kept."""
     form = await request.form(max_files=1)
     file, head = form.get("journal"), text_of(form, "head").strip().lower()
+    shown = {"verdict": None, "values": dict(form), "problem_text": problem_text}
     faults = []
     if not isinstance(file, UploadFile) or not file.filename:
         faults.append(Fault("missing", "journal", "", "a journal file"))
     if head and not _HEAD.fullmatch(head):
         faults.append(Fault("head_format", "head", head[:80], "SEQUENCE:HASH"))
     if faults or not isinstance(file, UploadFile):
-        return page(request, "home/verify.html", {"verdict": None, "faults": faults, "values": dict(form)}, status=422)
+        return page(request, "home/verify.html", shown | {"faults": faults}, status=422)
     try:
         lines = (await file.read()).decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         faults = [Fault("not_text", "journal", "", "a journal file")]
-        return page(request, "home/verify.html", {"verdict": None, "faults": faults, "values": dict(form)}, status=422)
+        return page(request, "home/verify.html", shown | {"faults": faults}, status=422)
     sequence, _, stated = head.partition(":")
     verdict = await asyncio.to_thread(verify, lines, (int(sequence), stated) if head else None)
-    return page(request, "home/verify.html", {"verdict": verdict, "values": dict(form)})
+    return page(request, "home/verify.html", shown | {"verdict": verdict})
 
 
 routes: list[BaseRoute] = [
