@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func
@@ -21,6 +21,7 @@ from storage.tables import (
     Payout,
     Portfolio,
     Sale,
+    Statement,
     StatementLine,
     Tape,
 )
@@ -164,7 +165,7 @@ def asset_manager(session: Session, creditor_id: int, *, at: datetime) -> Home:
         )
     ]  # fmt: skip
     needs += [
-        Need(f"need_lot_{lot.status}", f"/lots/{lot.id}" if lot.published_at else f"/lots/{lot.id}/edit",
+        Need(f"need_lot_{lot.status}", f"/lots/{lot.id}/edit" if lot.status == "draft" else "/lots/mine",
              {"lot": lot.reference}, lot.decided_at or lot.created_at)
         for lot in session.exec(
             select(Lot)
@@ -290,7 +291,10 @@ def operator(session: Session, *, at: datetime) -> Home:
             session, "board_participations", "/participations", Participation.created_at,
             Participation.status == "requested",
         ),
-        _queue(session, "board_lines", "/reconciliation", StatementLine.booked_on, StatementLine.status == "waiting"),
+        _queue(
+            session, "board_lines", "/reconciliation", Statement.created_at, StatementLine.status == "waiting",
+            StatementLine.statement_id == Statement.id,
+        ),
         _queue(session, "board_payouts", "/payouts", Payout.created_at, Payout.status == "due"),
         _queue(
             session, "board_troubled", "/jobs?state=failing", Outbox.due_at, col(Outbox.done_at).is_(None),
@@ -299,7 +303,7 @@ def operator(session: Session, *, at: datetime) -> Home:
     ]  # fmt: skip
     board = [stage for stage, _ in queues]
     needs = [
-        Need(f"need_{stage.name.removeprefix('board_')}", stage.address, {"count": stage.count}, _instant(oldest))
+        Need(f"need_{stage.name.removeprefix('board_')}", stage.address, {"count": stage.count}, oldest)
         for stage, oldest in queues
         if stage.count
     ]
@@ -330,11 +334,6 @@ def _paused(session: Session) -> list[Need]:
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         needs.append(Need("need_paused", f"/lots/{lot.id}", {"lot": lot.reference}, since))
     return needs
-
-
-def _instant(oldest: date) -> datetime:
-    """A bank knows days only: its lines wait since the beginning of theirs."""
-    return oldest if isinstance(oldest, datetime) else datetime.combine(oldest, time(), UTC)
 
 
 def _queue(session: Session, name: str, address: str, since: Any, *where: Any) -> tuple[Stage, Any]:

@@ -31,7 +31,7 @@ def test_a_paused_lot_needs_the_operator_until_it_is_resumed(site: Site) -> None
 
 
 def test_lines_that_wait_need_the_operator(site: Site) -> None:
-    day = date(2026, 11, 20)
+    day, taken = date(2026, 11, 20), datetime(2026, 11, 21, 6, tzinfo=UTC)
 
     def put(session: Session) -> None:
         bank = BankAccount(name="Bank", iban="DE1", currency="CNY")
@@ -39,7 +39,7 @@ def test_lines_that_wait_need_the_operator(site: Site) -> None:
         session.flush()
         statement = Statement(
             bank_account_id=bank.id, number="1", digest="", format="csv", from_on=day, to_on=day, opening_minor=0,
-            closing_minor=1, created_at=datetime.now(UTC),
+            closing_minor=1, created_at=taken,
         )  # fmt: skip
         session.add(statement)
         session.flush()
@@ -52,5 +52,5 @@ def test_lines_that_wait_need_the_operator(site: Site) -> None:
 
     site.db.in_transaction(put)
     need = needs(site)["need_lines"]
-    assert (need.address, need.facts["count"], need.since) == ("/reconciliation", 1, datetime(2026, 11, 20, tzinfo=UTC))
+    assert (need.address, need.facts["count"], need.since) == ("/reconciliation", 1, taken)
     assert "Statement lines that wait for a person: 1" in site.person("operator").get("/home?lang=en").text
