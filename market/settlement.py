@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 
 from market import ledger
-from market.errors import Conflict
+from market.errors import BadInput, Conflict, Fault
 from market.fees import Fees
 from market.ledger import Cause, LedgerEntry, Posting
 from market.money import allocate, share_bp
@@ -38,6 +38,26 @@ def move(status: Status, to: Status) -> Status:
     if to not in MOVES[status]:
         raise Conflict("sale_move", status=status.value, to=to.value)
     return to
+
+
+REFUSAL_LEAST = 10  # characters that name the letter in which a buyer refused
+
+
+def check_default(*, at: datetime, until: datetime, is_declared: bool, reason: str) -> None:
+    """May a sale be defaulted at `at`? Before `until`, the end of the time to pay, only on a refusal in writing.
+
+    Args:
+        is_declared: by a person; else by rule, when the time has run out.
+        reason: before `until`, names the buyer's letter.
+    Raises: Conflict `not_due_yet`; BadInput `refusal_in_writing`.
+    """
+    if at >= until:
+        return
+    if not is_declared:
+        raise Conflict("not_due_yet", until=until)
+    if len(reason.strip()) < REFUSAL_LEAST:
+        expected = f"the buyer's letter, in at least {REFUSAL_LEAST} characters"
+        raise BadInput([Fault("refusal_in_writing", "reason", reason[:80], expected)])
 
 
 # --- the plan ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -306,7 +306,7 @@ def _begin_sale(session: Session, auction: Auction, lot: Lot, outcome: Closing, 
             "accounts_minor": sum(balance for _, balance in balances), "premium_bp": fees.premium_bp,
             "commission_bp": fees.commission_bp, "balance_due_days": terms.balance_due_days,
             "default_at": calendars.due_at(due_at, GRACE_DAYS, calendar).isoformat(),
-            "costs_minor": 0, "creditor_id": lot.creditor_id,
+            "costs_minor": 0, "creditor_id": lot.creditor_id, "zone": terms.zone,
         },
     )  # fmt: skip
     session.add(sale)
@@ -493,16 +493,17 @@ def default(session: Session, sale_id: int, *, at: datetime, person_id: int | No
     """The buyer does not pay: his deposit is kept, the accounts are overdue again, the lot can be listed anew.
 
     Args:
-        person_id, reason: an operator's decision, when the buyer has said that he will not pay; without one, the
-            time for paying must have run out.
-    Return False, when that was done before. Raises: NotFound; Conflict `sale_move`, `not_due_yet`.
+        person_id, reason: an operator's decision; while the buyer still has time to pay, the reason names the letter
+            in which he refused. Without a person, that time must have run out.
+    Return False, when that was done before.
+    Raises: NotFound; Conflict `sale_move`, `not_due_yet`; BadInput `refusal_in_writing`.
     """
     sale, lot = _lock_sale(session, sale_id)
     if sale.status == Status.DEFAULTED:
         return False
     to = rules.move(Status(sale.status), Status.DEFAULTED)
-    if person_id is None and at < (until := datetime.fromisoformat(sale.plan["default_at"])):
-        raise Conflict("not_due_yet", sale=sale_id, until=until)
+    until = datetime.fromisoformat(sale.plan["default_at"])
+    rules.check_default(at=at, until=until, is_declared=person_id is not None, reason=reason)
     sale.status, sale.defaulted_at = to.value, at
     session.add(sale)
     parties = _parties(sale, lot.creditor_id)
@@ -829,6 +830,10 @@ class Shown:
     accounts_minor: int
     shares_minor: int
     bank: BankAccount | None
+    deposit_rules: Default  # what a deposit that is not returned is used for
+    forfeited_minor: int  # of it, what is still held
+    again: Auction | None  # the auction of the lot that came next
+    resale: Sale | None  # and the sale of it
 
 
 ACCOUNTS_SHOWN = 50
@@ -876,12 +881,31 @@ def show_sale(session: Session, sale_id: int, *, party_id: int | None, is_operat
         payouts = payouts.where(Payout.party_id == lot.creditor_id)
     elif view == "buyer":
         payouts = payouts.where(Payout.party_id == sale.buyer_id)
-    bank = account_to_pay(session, sale.currency)
+    again = session.exec(
+        select(Auction).where(Auction.lot_id == lot.id, Auction.id > sale.auction_id).order_by(col(Auction.id))
+    ).first()
+    resale = session.exec(select(Sale).where(Sale.lot_id == lot.id, Sale.id > sale.id).order_by(col(Sale.id))).first()
     return Shown(
         SaleLine(sale, lot, names[sale.buyer_id], names[lot.creditor_id], balance), view,
         list(session.exec(select(SaleStep).where(SaleStep.sale_id == sale.id).order_by(col(SaleStep.id)))), deposit,
-        list(paid_by), list(session.exec(payouts)), list(shown_accounts), int(totals[0]), int(totals[1]), bank,
+        list(paid_by), list(session.exec(payouts)), list(shown_accounts), int(totals[0]), int(totals[1]),
+        account_to_pay(session, sale.currency), _default_rules(session, sale.auction_id),
+        -books.balance(session, ledger.forfeited(sale.id, sale.currency).code), again, resale,
     )  # fmt: skip
+
+
+def zone_of(sale: Sale, lot: Lot) -> str:
+    """The zone in which everything of a sale is told: its lot's."""
+    zone: str = sale.plan.get("zone") or lot.terms["zone"]
+    return zone
+
+
+def zones(session: Session, auction_ids: Collection[int]) -> dict[int, str]:
+    """The zone of the lot of each auction."""
+    rows = session.exec(
+        select(Auction.id, Lot.terms).join(Lot, col(Lot.id) == Auction.lot_id).where(col(Auction.id).in_(auction_ids))
+    )
+    return {auction_id: terms["zone"] for auction_id, terms in rows}
 
 
 def account_to_pay(session: Session, currency: str) -> BankAccount | None:

@@ -434,7 +434,7 @@ async def test_a_buyer_who_does_not_pay(house: House, shared_data: Path) -> None
     await trade.closes(lot)
     sale = await trade.sale_of(lot, "awaiting_balance")
     house.db.in_transaction(
-        settlement.default, sale["id"], person_id=trade.operator.id, reason="test", at=datetime.now(UTC)
+        settlement.default, sale["id"], person_id=trade.operator.id, reason="letter of today", at=datetime.now(UTC)
     )
     assert trade.account_states() == before
     assert house.db.read(settlement.is_barred, lot["id"], one.party_id)

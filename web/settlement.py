@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -14,8 +15,9 @@ from starlette.routing import BaseRoute, Route
 from market import calendars
 from market.errors import BadInput, Fault, NotFound
 from market.inputs import Reader
-from market.money import amount_text
-from market.settlement import Status
+from market.lots import TERMS_OPEN
+from market.money import amount_text, decimals
+from market.settlement import Status, check_default, forfeiture, move
 from storage import settlement
 from storage.database import Database
 from storage.settlement import SaleLine, Shown
@@ -27,6 +29,14 @@ from web.tasks import TaskContext, beat, task
 
 REASON_MOST = 500
 LABELS = {"reason": N_("Reason"), "costs": N_("Costs of the sale")}
+USES = {
+    "costs": N_("Costs of the sale"), "shortfall": N_("Shortfall of the price when sold again"),
+    "case_debts": N_("Debts of the debtor in this case"), "asset_debts": N_("Debts of the debtor tied to the asset"),
+}  # fmt: skip
+RESTS = {
+    "to_debtor_debt": N_("Rest, to the creditor for the debtor's debts"), "to_creditor": N_("Rest, to the creditor"),
+    "return": N_("Rest, back to the buyer"),
+}  # fmt: skip
 PAYOUT_STATES = ("needs_payee", "due", "sent")
 SEES = ("asset_manager", "investor", "operator")
 
@@ -69,7 +79,10 @@ async def index(request: Request) -> Response:
     status = status if status in set(Status) else ""
     lines = await request.state.db.read_in_thread(settlement.sales, status=status, **_whose(request.user))
     view = "operator" if request.user.has("operator") else "creditor" if request.user.has("asset_manager") else "buyer"
-    context = {"lines": lines, "status": status, "statuses": [one.value for one in Status], "view": view}
+    context = {
+        "lines": lines, "status": status, "statuses": [one.value for one in Status], "view": view,
+        "zone_of": settlement.zone_of,
+    }  # fmt: skip
     return page(request, "settlement/index.html", context)
 
 
@@ -93,9 +106,44 @@ def _context(shown: Shown) -> dict[str, Any]:
             calendars.local_date(now, sale.plan["calendar"]), calendars.local_date(sale.due_at, sale.plan["calendar"]),
             sale.plan["calendar"],
         ),
-        "zone": str(calendars.zone(sale.plan["calendar"])), "timeline": timeline(shown),
+        "zone": settlement.zone_of(sale, shown.line.lot), "timeline": timeline(shown),
         "paid_minor": shown.line.due.paid_minor if shown.line.due else 0, "labels": LABELS,
+        "places": decimals(sale.currency), "has_time": now < default_at, "use": deposit_use(shown),
+        "uses": USES, "rests": RESTS,
+        "to_creditor_minor": sum(one.amount_minor for one in shown.payouts if one.kind == "proceeds"),
+        "is_listable": shown.line.lot.status in TERMS_OPEN,
     }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DepositUse:
+    """What a deposit that is not returned is used for, by rank; None: not known before the lot is sold again."""
+
+    rows: list[tuple[str, int | None]]  # of USES; debts of the debtor stand only where something went to them
+    rest_minor: int | None
+    rest_to: str  # of RESTS
+    short_minor: int  # costs and shortfall that the deposit does not cover
+    is_done: bool
+
+
+def deposit_use(shown: Shown) -> DepositUse:
+    """As it was used; before that, the part that is known: the costs, and the shortfall once there is a new price."""
+    sale, order = shown.line.sale, shown.deposit_rules.deposit_order
+    done = next((one.facts for one in shown.steps if one.step == "deposit_used"), None)
+    if done is not None:
+        rows = [(name, done.get(f"{name}_minor", 0)) for name in order]
+        return DepositUse(
+            [(name, minor) for name, minor in rows if minor or not name.endswith("debts")], done["remainder_minor"],
+            done["remainder_to"], done["deficit_minor"], is_done=True,
+        )  # fmt: skip
+    needs = {"costs": sale.plan["costs_minor"]}
+    if shown.resale is not None:
+        needs["shortfall"] = max(sale.hammer_minor - shown.resale.hammer_minor, 0)
+    use = forfeiture(sale.deposit_minor, order=order, needs=needs, remainder_to=shown.deposit_rules.forfeit_remainder)
+    return DepositUse(
+        [(name, minor if name in needs else None) for name, minor in use.used if not name.endswith("debts")],
+        use.remainder_minor if shown.resale else None, use.remainder_to, use.deficit_minor, is_done=False,
+    )  # fmt: skip
 
 
 @requires(*SEES)
@@ -121,7 +169,8 @@ async def payments(request: Request) -> Response:
     dues = await db.read_in_thread(settlement.payments_due, party_id=party_id)
     currencies = {due.currency for due in dues}
     banks = {one: await db.read_in_thread(settlement.account_to_pay, one) for one in currencies}
-    return page(request, "settlement/payments.html", {"dues": dues, "banks": banks})
+    zones = await db.read_in_thread(settlement.zones, {due.auction_id for due in dues})
+    return page(request, "settlement/payments.html", {"dues": dues, "banks": banks, "zones": zones})
 
 
 @requires("operator")
@@ -159,35 +208,45 @@ async def name_payee(request: Request) -> Response:
 
 @requires("operator")
 async def declare_default(request: Request) -> Response:
-    """The buyer has said that he will not pay."""
-    return await _act(request, "default")
+    """The buyer does not pay: first what happens then, to be confirmed; on confirmation it is done."""
+    values, sale_id, now = dict(await request.form()), request.path_params["id"], utc_now()
+    shown = await _shown(request)
+    context = _context(shown)
+    if shown.line.sale.status == Status.DEFAULTED:
+        return redirect(request, f"/sales/{sale_id}")
+    move(Status(shown.line.sale.status), Status.DEFAULTED)
+    reader = Reader(values)
+    try:
+        reason = reader.line("reason", most=REASON_MOST, least=0)
+        reader.done()
+        check_default(at=now, until=context["default_at"], is_declared=True, reason=reason)
+        if values.get("confirm") != "yes":
+            order = [_(USES[one]) for one in shown.deposit_rules.deposit_order]
+            order.append(_(RESTS[shown.deposit_rules.forfeit_remainder]))
+            more = {"reason": reason, "order": _("; ").join(order)}
+            return page(request, "settlement/default.html", {**context, **more})
+        await request.state.db.in_thread(settlement.default, sale_id, reason=reason, person_id=request.user.id, at=now)
+    except BadInput as bad:
+        return page(request, "settlement/show.html", {**context, "faults": bad.faults, "values": values}, status=422)
+    return redirect(request, f"/sales/{sale_id}")
 
 
 @requires("operator")
 async def set_costs(request: Request) -> Response:
-    """What the sale has cost."""
-    return await _act(request, "costs")
-
-
-async def _act(request: Request, act: str) -> Response:
+    """What the sale has cost: the figure stands beside the form, in the timeline and in the use of a deposit."""
     values, sale_id = dict(await request.form()), request.path_params["id"]
-    by = {"person_id": request.user.id, "at": utc_now()}
-    db = request.state.db
     shown = await _shown(request)
     reader = Reader(values)
+    costs_minor = reader.amount("costs", shown.line.sale.currency)
     try:
-        if act == "default":
-            reason = reader.line("reason", most=REASON_MOST)
-            reader.done()
-            await db.in_thread(settlement.default, sale_id, reason=reason, **by)
-        else:
-            costs_minor = reader.amount("costs", shown.line.sale.currency)
-            reader.done()
-            await db.in_thread(settlement.set_costs, sale_id, costs_minor, **by)
+        reader.done()
     except BadInput as bad:
         context = {**_context(shown), "faults": bad.faults, "values": values}
         return page(request, "settlement/show.html", context, status=422)
-    return redirect(request, f"/sales/{sale_id}")
+    await request.state.db.in_thread(
+        settlement.set_costs, sale_id, costs_minor, person_id=request.user.id, at=utc_now()
+    )
+    return redirect(request, f"/sales/{sale_id}#costs")
 
 
 STEP_WORDS = {
@@ -244,12 +303,14 @@ def _step_text(step: SaleStep, currency: str) -> str:
         case "costs":
             return money(facts["costs_minor"], currency)
         case "deposit_used":
-            return _(
+            words = _(
                 "Costs %(costs)s, shortfall %(shortfall)s, rest %(rest)s",
                 costs=money(facts.get("costs_minor", 0), currency),
                 shortfall=money(facts.get("shortfall_minor", 0), currency),
                 rest=money(facts["remainder_minor"], currency),
             )
+            again = _("sold again at %(amount)s", amount=money(facts["resale_minor"], currency))
+            return f"{again} · {words}"
     return ""
 
 

@@ -289,6 +289,10 @@ SENTENCES: dict[str, str] = {
     "currency": N_("Expected %(expected)s."),
     # --- money
     "not_due_yet": N_("The buyer still has time to pay, so the sale cannot be treated as defaulted yet."),
+    "refusal_in_writing": N_(
+        "Until the time to pay has run out, a default needs the buyer's refusal in writing: name the letter, its date "
+        "and what it says, in at least 10 characters."
+    ),
     "sale_move": N_("The sale's state is “%(status)s”; this can no longer be done."),
     "auction_not_closed": N_("The auction has not closed yet, so it cannot be settled."),
     "accounts_not_listed": N_("Only %(found)s of %(expected)s accounts are still listed. Nothing was changed."),

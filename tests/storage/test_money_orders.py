@@ -116,7 +116,9 @@ class Chance:
     def default(self) -> None:
         if (sales := self._sales()) and self.random.random() < 0.5:
             person = self.random.choice((None, self.w.person))
-            self.w.db.in_transaction(settlement.default, self.random.choice(sales), at=self.now, person_id=person)
+            self.w.db.in_transaction(
+                settlement.default, self.random.choice(sales), at=self.now, person_id=person, reason="letter of today"
+            )
 
     def send(self) -> None:
         def owed(session: Session) -> list[tables.Payout]:

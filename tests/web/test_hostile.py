@@ -285,7 +285,7 @@ def values_for(busy: Busy, address: str) -> dict[str, Any]:
         "/auctions/#/participations": {"agreed": "on", "agreement": "x", "limit": "1000000.00"},
         "/auctions/#/control/pause": {"reason": "why"},
         "/auctions/#/control/withdraw": {"reason": "why"},
-        "/sales/#/default": {"reason": "why"},
+        "/sales/#/default": {"reason": "the letter of today", "confirm": "yes"},
         "/sales/#/costs": {"costs": "1.00"},
         "/tapes": {"cutoff_on": "2026-10-31", "currency": "CNY", "mapping": ""},
         "/tapes/#/order": {"reason": "They are tests of ours."},

@@ -6,14 +6,17 @@ import io
 from datetime import timedelta
 
 import pytest
+from sqlmodel import Session, select
 
+from storage import ledger as books
 from storage import settlement
 from storage.outbox import due
-from storage.tables import Outbox, PaymentDue
+from storage.tables import Lot, Outbox, PaymentDue, Payout, Sale
 from tests.bank import Paid
 from tests.storage.sales import AT, World, world
 from tests.web.conftest import Site, Visit
 from web.ledger import trace_lines
+from web.render import utc_now
 from web.tasks import TASKS
 
 LATER = AT + timedelta(days=3)
@@ -146,15 +149,133 @@ def test_a_refused_statement_says_why(site: Site, w: World) -> None:
     assert "Seen before" in upload(site, operator, data)
 
 
-def test_an_operator_declares_a_default(site: Site, w: World) -> None:
+def give_time(w: World, sale_id: int, left: timedelta) -> None:
+    """Let the time to pay run out `left` from now, whatever the day on which the test runs."""
+
+    def change(session: Session) -> None:
+        sale = session.get_one(Sale, sale_id)
+        sale.due_at = utc_now() + left - timedelta(days=2)
+        sale.plan = {**sale.plan, "default_at": (utc_now() + left).isoformat()}
+        session.add(sale)
+
+    w.db.in_transaction(change)
+
+
+LETTER = "letter of 12 Nov: we shall not pay"
+
+
+def test_before_the_time_is_over_a_default_needs_the_buyers_letter(site: Site, w: World) -> None:
     sale_id = w.sell()
-    operator = site.person("operator")
-    assert operator.post(f"/sales/{sale_id}/default", {"reason": ""}).status_code == 422
-    assert operator.post(f"/sales/{sale_id}/costs", {"costs": "6000.00"}).status_code == 303
-    assert operator.post(f"/sales/{sale_id}/default", {"reason": "said so"}).status_code == 303
+    give_time(w, sale_id, timedelta(days=5))
+    operator, address = site.person("operator"), f"/sales/{sale_id}/default"
+    for reason in ("", "said so", " " * 20):
+        refused = operator.post(address, {"reason": reason, "confirm": "yes"})
+        assert refused.status_code == 422
+        assert "refusal in writing" in refused.text
+    review = operator.post(address, {"reason": LETTER})
+    assert review.status_code == 200
+    assert w.sale(sale_id).status == "awaiting_balance", "shown first, done on confirmation"
+    for words in (
+        "The deposit of CNY 84,000.00 is not returned", "Costs of the sale; Shortfall of the price when sold again",
+        "4 accounts go back to the creditor", "may not bid when this lot is auctioned again", LETTER,
+    ):  # fmt: skip
+        assert words in review.text
+    assert operator.post(address, {"reason": LETTER, "confirm": "yes"}).status_code == 303
     assert w.sale(sale_id).status == "defaulted"
-    assert "said so" in operator.get(f"/sales/{sale_id}").text
-    assert site.person("investor").post(f"/sales/{sale_id}/default", {"reason": "x"}).status_code == 403
+    assert LETTER in operator.get(f"/sales/{sale_id}").text
+    assert operator.post(address, {"reason": LETTER}).status_code == 303, "done before"
+    assert site.person("investor").post(address, {"reason": LETTER}).status_code == 403
+
+
+def test_after_the_time_is_over_a_default_is_declared_without_a_letter(site: Site, w: World) -> None:
+    sale_id = w.sell()
+    give_time(w, sale_id, timedelta(seconds=-1))
+    operator, address = site.person("operator"), f"/sales/{sale_id}/default"
+    assert "The time to pay has run out" in operator.get(f"/sales/{sale_id}").text
+    assert "What happens" in operator.post(address, {"reason": ""}).text
+    assert w.sale(sale_id).status == "awaiting_balance"
+    assert operator.post(address, {"reason": "", "confirm": "yes"}).status_code == 303
+    assert w.sale(sale_id).status == "defaulted"
+
+
+def send_payouts(w: World) -> None:
+    """The bank sends all that is owed out."""
+    rows = w.db.read(lambda session: session.exec(select(Payout).where(Payout.status == "due")).all())
+    w.pay(*(Paid(-one.amount_minor, one.reference, one.name, one.iban) for one in rows), at=LATER)
+
+
+@pytest.mark.parametrize(("costs", "rest"), [("6000.00", "28,000.00"), ("1000.00", "33,000.00")])
+def test_what_became_of_a_deposit_that_is_not_returned(site: Site, w: World, costs: str, rest: str) -> None:
+    """spec/rulesets.md 2.1.4: 84,000 on 1,000,000; costs 6,000; sold again at 950,000: 6,000 / 50,000 / 28,000."""
+    first = w.sell(1_000_000_00)
+    operator = site.person("operator")
+    buyer = site.person("investor", party_id=w.bidders[0])
+    creditor = site.person("asset_manager", party_id=w.creditor)
+    reference = w.balance_due(first).reference
+    w.db.in_transaction(settlement.default, first, at=AT + timedelta(days=30))
+    answer = operator.post(f"/sales/{first}/costs", {"costs": costs})
+    assert answer.headers["location"] == f"/sales/{first}#costs"
+    stated = f"{int(costs[:-3]):,}.00"
+    page = operator.get(f"/sales/{first}").text
+    assert f"Stated: CNY {stated}." in page
+    assert page.count(stated) >= 3, "where it is stated, in the timeline, in the use of the deposit"
+    for visit in (operator, buyer, creditor):
+        page = visit.get(f"/sales/{first}").text
+        assert "What became of the deposit" in page
+        assert "the lot has not been auctioned again" in page
+        assert "Give the reference in the payment" not in page
+        assert "What the creditor gets" not in page
+        assert ">Proceeds<" not in page
+    invoice = buyer.get(f"/sales/{first}/invoice").text
+    assert "Not to be paid any more" in invoice
+    assert "and give the reference" not in invoice
+    assert f"/lots/{w.lot}/edit?step=terms" in creditor.get(f"/sales/{first}").text
+    assert f"/lots/{w.lot}/edit?step=terms" not in buyer.get(f"/sales/{first}").text
+
+    w.publish()
+    assert "auction number 2" in creditor.get(f"/sales/{first}").text
+    second = w.sell(950_000_00, winner=1, others=(2,))
+    page = creditor.get(f"/sales/{first}").text
+    assert "that price is paid" in page
+    assert f"/sales/{second}" in page
+    assert "The creditor has got of it</dt><dd>CNY 0.00" in page
+    due = w.balance_due(second)
+    w.pay(Paid(due.amount_minor, due.reference), at=LATER)
+    w.db.in_transaction(settlement.complete, second, at=LATER)
+    page = creditor.get(f"/sales/{first}").text
+    table = page.split('id="use"', 1)[1].split("</table>", 1)[0]
+    figures = [one.split("<", 1)[0] for one in table.split('<td class="n">')[1:]]
+    assert figures == [stated, "50,000.00", rest, "84,000.00"]
+    assert "for the debtor's debts" in table
+    got = 50_000_00 + int(rest.replace(",", "").replace(".", ""))
+    assert w.payouts()[f"forfeiture:{first}"] == got
+    assert f"The creditor has got of it</dt><dd>CNY {got // 100:,}.00" in page
+    assert "sold again at CNY 950,000.00" in page
+    assert "不予退还的保证金" in creditor.get(f"/sales/{first}?lang=zh", follow_redirects=True).text
+    assert reference  # the page of a defaulted sale asks nobody for it any more
+
+    send_payouts(w)
+    left = {one.code: one.balance_minor for one in w.db.read(books.trial_balance) if one.balance_minor}
+    assert set(left) == {next(code for code in left if code.startswith("bank:")), "sale_costs:CNY"}
+    assert left["sale_costs:CNY"] == -int(costs.replace(".", ""))
+    assert w.agrees()
+
+
+def test_one_zone_on_every_page_of_a_sale(site: Site, w: World) -> None:
+    """The lot's zone, whatever the calendar of its currency."""
+
+    def move(session: Session) -> None:
+        lot = session.get_one(Lot, w.lot)
+        lot.terms = {**lot.terms, "zone": "America/New_York"}
+        session.add(lot)
+
+    w.db.in_transaction(move)
+    sale_id = w.sell()
+    buyer = site.person("investor", party_id=w.bidders[0])
+    for address in (f"/sales/{sale_id}", f"/sales/{sale_id}/invoice", "/sales", "/payments"):
+        page = buyer.get(address).text
+        assert "New York time" in page, address
+        assert "Beijing time" not in page.split("<footer", 1)[0], address
 
 
 def test_every_page_in_chinese(site: Site, w: World) -> None:

@@ -31,6 +31,21 @@
   tick();
   setInterval(tick, 250);
 
+  // --- the lot's zone stands on the page; the reader's own stands second, where it differs
+  const readers = () => {
+    for (const time of document.querySelectorAll("[data-zone] > time:only-child")) {
+      const at = new Date(time.dateTime), form = { year: "numeric", month: chinese ? "numeric" : "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+      const write = (more) => new Intl.DateTimeFormat(chinese ? "zh-Hans" : "en-GB", { ...form, ...more }).format(at);
+      if (write({ timeZone: time.parentElement.dataset.zone }) === write({})) continue;
+      const own = document.createElement("span");
+      own.className = "muted";
+      own.textContent = ` · ${write({ timeZoneName: "short" })}`;
+      time.after(own);
+    }
+  };
+  readers();
+  document.addEventListener("htmx:after:swap", readers);
+
   // --- messages for readers of the screen
   clearlot.say = (text) => { document.getElementById("say").textContent = text; };
   clearlot.alert = (text) => { document.getElementById("alert").textContent = text; };
