@@ -554,12 +554,12 @@ class Beat:
     is_over_now: bool
 
 
-def heartbeat(session: Session, *, at: datetime) -> Beat:
-    """Note that a node can decide now; a silence of all nodes longer than OUTAGE was an outage, and ends here."""
+def heartbeat(session: Session, *, at: datetime, outage: timedelta = OUTAGE) -> Beat:
+    """Note that a node can decide now; a silence of all nodes longer than `outage` was one, and ends here."""
     row = session.exec(select(tables.Heartbeat).where(tables.Heartbeat.id == 1).with_for_update()).first()
     if row is None:
         row = tables.Heartbeat(id=1, seen_at=at)
-    is_over_now = at - row.seen_at > OUTAGE
+    is_over_now = at - row.seen_at > outage
     if is_over_now:
         row.outage_since, row.outage_until = row.seen_at, at
     row.seen_at = max(row.seen_at, at)

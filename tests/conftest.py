@@ -81,6 +81,12 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _patient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product's client waits as long for an answer as a test does."""
+    monkeypatch.setattr("web.client.ANSWER_S", servers.PATIENCE_S)
+
+
 # --- databases -----------------------------------------------------------------------------------
 
 

@@ -257,6 +257,14 @@ def cluster(nginx: str, bucket: S3, tmp_path_factory: pytest.TempPathFactory) ->
             yield Cluster(db, valkey, nodes, worker, beat, address, world, sold)
 
 
+@pytest.fixture(autouse=True)
+def mended(cluster: Cluster) -> Iterator[None]:
+    """A node that a test left frozen when it failed goes on, so that the next one fails for a reason of its own."""
+    yield
+    for node in cluster.nodes:
+        node.send(signal.SIGCONT)
+
+
 @pytest.fixture(scope="module")
 def bucket() -> S3:
     return new_bucket()

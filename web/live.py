@@ -998,7 +998,7 @@ class Gateway:
         standing = room.standing
         command: Command = Tick()
         if standing.phase is Phase.OPEN or self.now_ms() >= standing.closes_at_ms:
-            if time.monotonic() - self._beaten > journal.OUTAGE.total_seconds():
+            if time.monotonic() - self._beaten > self.settings.outage_s:
                 # We were away ourselves: whether anybody could bid as the end came is known only after a heartbeat.
                 try:
                     await self._heartbeat()
@@ -1074,7 +1074,8 @@ class Gateway:
 
     async def _heartbeat(self) -> None:
         """Say that this node can decide; learn since when none could. One node of all sees that an outage is over."""
-        beat = await self.db.in_thread(journal.heartbeat, at=utc_now())
+        outage = timedelta(seconds=self.settings.outage_s)
+        beat = await self.db.in_thread(journal.heartbeat, at=utc_now(), outage=outage)
         self._beaten = time.monotonic()
         if beat.outage_since is not None and beat.outage_until is not None:
             self.outage_since_ms = int(beat.outage_since.timestamp() * 1000)

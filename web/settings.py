@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     trusted_proxies: str = "127.0.0.1"
     commands_per_second: int = 20  # bids and proxies of one party on one node (docs/live-protocol.md, Limits)
     commands_burst: int = 40
+    outage_s: float = 4.0  # of silence of all nodes (each one's heart beats every second): then nobody could bid
     max_upload_bytes: int = 512 * 1024 * 1024
 
     @property
