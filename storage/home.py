@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func
+from sqlalchemy import select as select_rows
 from sqlmodel import Session, col, select
 
 from storage.tables import (
@@ -165,15 +166,15 @@ def asset_manager(session: Session, creditor_id: int, *, at: datetime) -> Home:
         )
     ]  # fmt: skip
     needs += [
-        Need(f"need_lot_{lot.status}", f"/lots/{lot.id}/edit" if lot.status == "draft" else "/lots/mine",
-             {"lot": lot.reference}, lot.decided_at or lot.created_at)
+        Need("need_lot_draft", f"/lots/{lot.id}/edit", {"lot": lot.reference}, lot.decided_at or lot.created_at)
         for lot in session.exec(
             select(Lot)
-            .where(Lot.creditor_id == creditor_id, col(Lot.status).in_(("draft", "unsold", "defaulted")))
+            .where(Lot.creditor_id == creditor_id, Lot.status == "draft")
             .order_by(col(Lot.id).desc())
             .limit(MOST_NEEDS)
         )
-    ]  # fmt: skip
+    ]
+    failed = _oldest_first(_to_list_again(session, creditor_id))
     own = Lot.creditor_id == creditor_id
     tapes = session.exec(
         select(func.count()).select_from(Tape).where(Tape.creditor_id == creditor_id, Tape.status == "kept")
@@ -212,7 +213,26 @@ def asset_manager(session: Session, creditor_id: int, *, at: datetime) -> Home:
     live = _on_sale(
         session, own, col(Auction.phase).in_(("open", "paused", "upcoming")), by=col(Auction.closes_at), limit=MOST_LOTS
     )
-    return Home(_oldest_first(needs), live, board, money)
+    return Home([*failed, *_oldest_first(needs)][:MOST_NEEDS], live, board, money)
+
+
+def _to_list_again(session: Session, creditor_id: int) -> list[Need]:
+    """Lots that were not sold, or not paid: since that day, and to the terms of their next auction."""
+    rows = session.execute(
+        select_rows(
+            col(Lot.id), col(Lot.reference), col(Lot.status), func.max(Auction.closes_at), func.max(Sale.defaulted_at)
+        )
+        .join(Auction, col(Auction.lot_id) == Lot.id)
+        .join(Sale, col(Sale.auction_id) == Auction.id, isouter=True)
+        .where(col(Lot.creditor_id) == creditor_id, col(Lot.status).in_(("unsold", "defaulted")))
+        .group_by(col(Lot.id))
+        .order_by(col(Lot.id))
+    ).all()
+    return [
+        Need(f"need_lot_{status}", f"/lots/{lot_id}/edit?step=terms", {"lot": reference},
+             defaulted_at if status == "defaulted" and defaulted_at else closed_at)
+        for lot_id, reference, status, closed_at, defaulted_at in rows
+    ]  # fmt: skip
 
 
 def investor(session: Session, party_id: int, *, at: datetime) -> Home:
