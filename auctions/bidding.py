@@ -73,6 +73,7 @@ class Standing:
     phase: Phase
     price_minor: int | None  # None: nobody has bid
     leader: int | None  # bidder number
+    bid_sequence: int | None  # the entry of the newest bid, which made the price; None: nobody has bid
     minimum_minor: int  # least next bid of an ordinary bidder who does not lead
     bids: int  # bids so far, automatic ones included
     bidders: int  # admitted so far
@@ -106,6 +107,7 @@ class Auction:
     """
 
     __slots__ = (
+        "bid_sequence",
         "bidders",
         "by_party",
         "closed",
@@ -132,6 +134,7 @@ class Auction:
         self.reserve_minor = terms.reserve_minor  # of a hidden one: None until ReserveSet
         self.bidders: list[Bidder] = []  # number n stands at n - 1
         self.by_party: dict[int, Bidder] = {}
+        self.bid_sequence: int | None = None  # kept by `Fold`, which numbers the entries
         self.extensions = 0  # by bids
         self.opened = False
         self.paused_at_ms: int | None = None

@@ -242,6 +242,7 @@ class English(Auction):
             phase=self.phase,
             price_minor=self.price_minor or None,
             leader=self.leader.number if self.leader else None,
+            bid_sequence=self.bid_sequence,
             minimum_minor=self.minimum_minor,
             bids=self.bids,
             bidders=len(self.bidders),

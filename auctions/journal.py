@@ -25,6 +25,8 @@ from auctions.messages import (
     BIDDER_COMMANDS,
     ID,
     TIMER_COMMANDS,
+    AutoBid,
+    Bid,
     Command,
     Create,
     Created,
@@ -172,6 +174,8 @@ class Fold:
         chained = sha256(previous + public.encode() + sha256(private.encode()).digest()).digest()
         for event in events:
             auction.apply(event, at_ms)
+            if type(event) is Bid or type(event) is AutoBid:
+                auction.bid_sequence = sequence
         self._auction = auction
         self.sequence, self.at_ms, self.hash = sequence, at_ms, chained
         if command_id:
@@ -217,6 +221,8 @@ class Fold:
             auction = self._auction = start(created.terms)
         for event in entry.events:
             auction.apply(event, entry.at_ms)
+            if type(event) is Bid or type(event) is AutoBid:
+                auction.bid_sequence = entry.sequence
         self.sequence, self.at_ms, self.hash = entry.sequence, entry.at_ms, chained
         if entry.command_id:
             self._remember(entry.scope, entry.command_id, _command_text(entry.private))

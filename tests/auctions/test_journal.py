@@ -81,6 +81,8 @@ def test_the_same_id_gets_the_first_answer_also_after_a_crash() -> None:
         assert each.sequence == 6
     assert again.hash == fold.hash
     assert again.auction.standing(6) == fold.auction.standing(6)
+    entry(fold, PlaceBid("low", 11, 1))
+    assert (fold.sequence, fold.auction.standing(7).bid_sequence) == (7, 6)
 
 
 def test_an_operators_ids_are_his_own() -> None:
