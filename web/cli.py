@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from auctions.journal import Entry
     from storage.database import Database
+    from web.client import Ack, Error
     from web.settings import Settings
 
 app = typer.Typer(
@@ -227,21 +228,44 @@ Key = Annotated[str, typer.Option(help="An API key from the settings page.", env
 HERE = "http://127.0.0.1:8000"
 
 
-def _talk(work: Coroutine[Any, Any, None]) -> None:
+def _talk(work: Coroutine[Any, Any, None], on_silence: str) -> None:
     import asyncio
 
-    from web.client import ApiError, LiveError, NotAdmitted
+    from web.client import LiveError, NotAdmitted
 
     try:
         asyncio.run(work)
     except NotAdmitted:
         raise fail("the key is not known, was revoked, or may not do this.") from None
-    except (LiveError, ApiError) as error:
-        raise fail(str(error)) from None
+    except LiveError as refused:
+        raise fail(_sentence(refused.error)) from None
     except TimeoutError:
-        raise fail("nothing answers there; see --url.") from None
+        raise fail(on_silence) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _sentence(error: Error) -> str:
+    """An error of the socket, for a person."""
+    import msgspec
+
+    from web import words
+
+    facts = {name: value for name, value in msgspec.structs.asdict(error).items() if value not in ("", None)}
+    code = error.code
+    if code == "key_reused" and error.outcome:
+        code = "key_answered"
+    elif code == "not_found":
+        code = "auction_unknown"
+    return f"{words.say(code, facts)} ({error.code})"
+
+
+def _refused(ack: Ack) -> str:
+    """Why a bid was refused, and what would do, for a person; instants stay as the receipt has them."""
+    from web import words
+
+    facts = {name.removesuffix("_at"): value for name, value in ack.facts.items()}
+    return f"refused: {words.say(ack.code, facts)} ({ack.code})"
 
 
 @app.command()
@@ -258,7 +282,7 @@ def watch(auction: int, url: Url = HERE, key: Key = "", since: int | None = None
                 if isinstance(event, Standing) and event.phase in ("closed", "withdrawn"):
                     return
 
-    _talk(watching())
+    _talk(watching(), f"nothing answers at {url}; see --url.")
 
 
 @app.command()
@@ -271,11 +295,14 @@ def bid(
     id: Annotated[str, typer.Option(help="The bid's own key: the same one again has no second effect.")] = "",
 ) -> None:
     """Bid, and print the receipt; the exit status is 3 when the bid was refused."""
+    import uuid
+
     import msgspec
 
     from web.client import Client
 
     refused = False
+    id = id or uuid.uuid4().hex
 
     async def bidding() -> None:
         nonlocal refused
@@ -283,8 +310,11 @@ def bid(
             ack = await client.bid(auction, amount, maximum=maximum, id=id)
         say(msgspec.json.encode(ack).decode())
         refused = not ack.is_accepted
+        if refused:
+            print(f"clearlot: {_refused(ack)}", file=sys.stderr)
 
-    _talk(bidding())
+    again = f"Ask with the same bid and --id {id}; do not bid under another one before."
+    _talk(bidding(), f"no answer from {url} (see --url); the bid may have been recorded. {again}")
     if refused:
         raise typer.Exit(3)
 

@@ -185,6 +185,9 @@ class Error(Struct, tag="error", tag_field="type"):
     found: str = ""
     expected: str = ""
     retry_after_ms: int = 0
+    sequence: int = 0  # with `key_reused`: the command that stands, what became of it, and its amount
+    outcome: str = ""
+    amount: str = ""
 
 
 Event: TypeAlias = (
@@ -237,10 +240,12 @@ class Watch:
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Give every event, in order; entries without a hole and without a double, over all reconnections.
 
-        It ends with the client, or when nobody takes what comes (QUEUE): watch again with `since`.
+        It ends with the client, or when nobody takes what comes (QUEUE): watch again with `since`. Raises NotAdmitted,
+        when the key is revoked.
         """
         while (event := await self._events.get()) is not None:
             yield event
+        self._client._raise_if_shut_out()
 
     def _message(self) -> dict[str, Any]:
         since = {} if self.sequence is None else {"since": self.sequence}
@@ -427,7 +432,13 @@ class Client:
                     await self._serve(socket)
             except InvalidStatus as refused:
                 if refused.response.status_code in (400, 401, 403, 404):
-                    raise NotAdmitted(f"{self._socket_url}: {refused.response.status_code}") from None
+                    shut_out = NotAdmitted(f"{self._socket_url}: {refused.response.status_code}")
+                    for _, answered in self._commands.values():
+                        if not answered.done():
+                            answered.set_exception(shut_out)
+                    for watch in self._watches.values():
+                        watch._end()
+                    raise shut_out from None
             except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
                 pass
             finally:
@@ -435,6 +446,10 @@ class Client:
                 self._up.clear()
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  (so that not all come back at once)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _raise_if_shut_out(self) -> None:
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()
 
     async def _serve(self, socket: ClientConnection) -> None:
         self._socket = socket

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import heapq
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -310,7 +311,7 @@ class Connection:
         elif type(answer) is Answered:
             self.gateway.spawn(self._told_again(room, id, answer.sequence))
         elif type(answer) is KeyReused:
-            self.tell(error("key_reused", id=id, auction=room.auction_id, sequence=answer.sequence))
+            self.gateway.spawn(self._told_reused(room, id, answer.sequence))
         elif type(answer) is Busy:
             if abs(self.gateway.journal.offset_ms) > CLOCK_OFF_MS:
                 self.tell(error("clock_off", id=id, auction=room.auction_id))
@@ -326,6 +327,18 @@ class Connection:
             self.tell({"type": "unknown", "id": id, "auction": room.auction_id, "retry_after_ms": RETRY_MS})
             return
         self.socket.tell(self.gateway.ack(room, id, entry, self.party_id))
+
+    async def _told_reused(self, room: Room, id: str, sequence: int) -> None:
+        """Name the command that stands: it is this party's own, for ids are scoped by party."""
+        first: dict[str, Any] = {}
+        with contextlib.suppress(SQLAlchemyError):
+            entry = await self.gateway.entry(room.auction_id, sequence)
+            refused = any(type(event) is Refused for event in entry.events)
+            first["outcome"] = "refused" if refused else "accepted"
+            command = json.loads(entry.private)["command"]
+            if (minor := command.get("amount_minor", command.get("maximum_minor"))) is not None:
+                first["amount"] = amount_text(minor, room.currency)
+        self.tell(error("key_reused", id=id, auction=room.auction_id, sequence=sequence, **first))
 
     async def _get(self, auction_id: int) -> None:
         try:

@@ -187,6 +187,22 @@ SENTENCES: dict[str, str] = {
     ),
     "idempotency_key": N_("An Idempotency-Key has 1 to 64 letters, digits, underscores, points or hyphens."),
     "key_reused": N_("This key was used for another command. That one stands; this one was not recorded."),
+    # --- the socket's errors (docs/live-protocol.md), as `clearlot bid` and `watch` say them
+    "auction_unknown": N_("There is no auction %(auction)s, or it is not open to you."),
+    "key_answered": N_(
+        "The key %(id)s was used for another bid, which stands: entry %(sequence)s, %(amount)s, %(outcome)s. "
+        "Nothing was bid now."
+    ),
+    "message_format": N_("The message is not one of the protocol. Expected %(expected)s."),
+    "name_twice": N_("The name %(field)s stands twice in the message."),
+    "type_missing": N_("The message has no type. Expected %(expected)s."),
+    "type_unknown": N_("The type %(found)s is not known. Expected %(expected)s."),
+    "field_unknown": N_("The field %(field)s is not known here. Expected %(expected)s."),
+    "field_type": N_("The field %(field)s is %(found)s; expected %(expected)s."),
+    "field_value": N_("The field %(field)s is %(found)s; expected %(expected)s."),
+    "session_ended": N_("The session or key is no longer valid. What was accepted before stands."),
+    "rate_limited": N_("These are more bids in a second than one party may send. This one was not recorded."),
+    "too_many_watched": N_("One connection can watch no more auctions. Expected %(expected)s."),
     # --- rules in words (market/lots.rules_in_words)
     "rule_whole_steps": N_(
         "The first bid is at least the opening of %(opening)s; bids rise in whole steps of %(step)s."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from storage import journal, tables
 from storage.database import Database
@@ -15,6 +17,7 @@ from tests.servers import PATIENCE_S
 from tests.web.live_node import Product, node
 from web.bench_world import World, make_world
 from web.client import Ack, Client, Entries, LiveError, NotAdmitted
+from web.render import utc_now
 
 
 @pytest.fixture
@@ -109,6 +112,57 @@ async def test_typed_answers(db: Database, world: World, tmp_path: Path) -> None
         async with running.client("clk_00000000_" + "a" * 43) as stranger:
             with pytest.raises(NotAdmitted):
                 await stranger.ping()
+
+
+async def test_the_commands_say_no_in_sentences(db: Database, world: World, tmp_path: Path) -> None:
+    auction, li = world.auctions[0], world.investors[0]
+
+    async def clearlot(*arguments: object) -> tuple[int | None, str]:
+        env = {**os.environ, "CLEARLOT_KEY": li.key, "CLEARLOT_BASE_URL": one.url}
+        run = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "web.cli", *map(str, arguments), env=env,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE_S):
+            _, told = await run.communicate()
+        return run.returncode, told.decode()
+
+    async with node(db, tmp_path) as one:
+        assert await clearlot("bid", auction, "1000.00", "--id", "k") == (0, "")
+        sequence = db.read(journal.load_fold, auction).sequence
+        stands = f"which stands: entry {sequence}, 1000.00, accepted. Nothing was bid now. (key_reused)\n"
+        assert await clearlot("bid", auction, "1100.00", "--id", "k") == (
+            1, f"clearlot: The key k was used for another bid, {stands}"
+        )  # fmt: skip
+        for arguments, status, sentence in (
+            (("bid", auction, "0.01"), 3, "clearlot: refused: You lead at 1000.00 already; under these rules"),
+            (("bid", auction, "ten"), 1, "clearlot: Enter digits only, at most two decimals"),
+            (("bid", 999, "1000.00"), 1, "clearlot: There is no auction 999, or it is not open to you."),
+            (("bid", 0, "1000.00"), 1, "clearlot: The field auction is 0; expected a whole number from 1"),
+            (("watch", 999), 1, "clearlot: There is no auction 999, or it is not open to you."),
+        ):
+            code, told = await clearlot(*arguments)
+            assert (code, told[: len(sentence)]) == (status, sentence)
+
+
+async def test_a_watch_ends_when_the_key_is_revoked(db: Database, world: World, tmp_path: Path) -> None:
+    auction, li = world.auctions[0], world.investors[0]
+    async with (
+        asyncio.timeout(PATIENCE_S), node(db, tmp_path) as one, one.client(li.key) as client,
+        client.watch(auction) as watching,
+    ):  # fmt: skip
+        db.in_transaction(_revoke, li.key)
+        one.gateway._end_keys({connection.key for connection in one.gateway.connections})
+        with pytest.raises(NotAdmitted):
+            async for _event in watching:
+                pass
+
+
+def _revoke(session: Session, key: str) -> None:
+    for one in session.exec(select(tables.ApiKey)).all():
+        if one.prefix in key:
+            one.revoked_at = utc_now()
+            session.add(one)
 
 
 async def test_a_restarted_node_answers_what_was_asked_before(db: Database, world: World, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ async def test_the_same_id_twice_is_one_bid(db: Database, world: World, one: Nod
         assert await other.ask("ack", **bid) == first
         reused = await talk.ask("error", **bid | {"amount": "1100.00"})
         assert (reused["code"], reused["id"], reused["sequence"]) == ("key_reused", "k", first["sequence"])
+        assert (reused["outcome"], reused["amount"]) == ("accepted", "1000.00")
         refused = await talk.ask("ack", type="bid", id="low", auction=auction, amount="0.01")
         assert (refused["outcome"], refused["leading"], refused["price"]) == ("refused", None, None)
         assert await talk.ask("ack", type="bid", id="low", auction=auction, amount="0.01") == refused

@@ -88,6 +88,10 @@ def test_every_code_has_a_sentence() -> None:
     }
     assert lacking == {}
     assert sorted(set(REFUSALS) - set(SENTENCES)) == []
+    protocol = (ROOT / "docs" / "live-protocol.md").read_text()
+    errors = re.findall(r"(?m)^\| `(\w+)` \|", protocol.split("## Errors")[1].split("## Refusals")[0])
+    assert len(errors) > 10
+    assert sorted(set(errors) - set(SENTENCES)) == [], "`clearlot bid` and `watch` say them"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
