@@ -24,7 +24,7 @@ from auctions.bidding import Phase, Position, Standing
 from auctions.journal import Entry
 from auctions.messages import ID, AutoBid, Bid, Command, Pause, PlaceBid, Refused, Resume, SetProxy, StopProxy, Withdraw
 from auctions.rulesets import Terms
-from market.errors import BadInput, Fault, NotAllowed, NotFound
+from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.inputs import Reader, text_of
 from market.lots import AGREEMENT, UNLIMITED_MINOR, LotTerms, agreement_hash, from_ms, rules_in_words
 from market.money import decimals, share_bp
@@ -229,11 +229,12 @@ def _mine_context(
     return {
         "view": view_of(facts, standing), "position": position, "asked": asked, "deposit": shown.deposit,
         "sale": shown.sale, "balance": shown.balance, "bank": shown.bank, "may_bid": bids_as(request.user) is not None,
-        "conflict": shown.conflict,
+        "conflict": shown.conflict, "out_of_reach": is_out_of_reach(position),
         "command_id": uuid4().hex, "agreement": AGREEMENT[language()], "lot": shown.lot, "answer": None,
         "agreement_hash": agreement_hash(shown.lot.frozen_hash), "unlimited": UNLIMITED_MINOR, "confirm": None,
         "limit_minor": position.limit_minor if position else asked.limit_minor if asked else None, "faults": [],
-        "typed": "", "unknown": "", "command": None, "confirm_from_minor": _confirm_from(request, facts.auction_id),
+        "typed": "", "unknown": "", "command": None, "is_first": False,
+        "confirm_from_minor": _confirm_from(request, facts.auction_id),
     }  # fmt: skip
 
 
@@ -321,7 +322,9 @@ async def post_bid(request: Request) -> Response:
     again = request.app.state.gateway.sequencer.knows(auction_id, command.scope, command_id)
     asks = _needs_confirm(view, position, amount, form, context["confirm_from_minor"])
     if asks and form.get("confirmed") != "yes" and not again:
-        return _panel(request, context | {"confirm": confirm_of(view, amount, "bid", position)}, 200)
+        # Where even the minimum is above the limit there is nothing to confirm: the part says so.
+        confirm = None if is_out_of_reach(position) else confirm_of(view, amount, "bid", position)
+        return _panel(request, context | {"confirm": confirm}, 200)
     return await _submit(request, context, command)
 
 
@@ -332,12 +335,19 @@ def _needs_confirm(
 
     `own_minor`: from which amount on the bidder himself wants to be asked.
     """
-    if position is None:
+    if position is None or amount_minor > position.limit_minor:
         return False  # refused anyway, with the reason
     first = position.maximum_minor is None
     far = amount_minor > view.standing.minimum_minor + CONFIRM_STEPS * view.step_minor
     large = own_minor is not None and amount_minor >= own_minor
     return first or far or large or position.state == "leading" or form.get("step") == "review"
+
+
+def is_out_of_reach(position: Position | None) -> bool:
+    """Whether nothing that would be enough is within the bidder's limit any more."""
+    if position is None or position.state == "leading":
+        return False
+    return position.minimum_minor > position.limit_minor
 
 
 def confirm_of(view: View, amount_minor: int, kind: str, position: Position | None) -> dict[str, Any]:
@@ -396,8 +406,10 @@ async def post_proxy(request: Request) -> Response:
     if stop:
         return await _submit(request, context, StopProxy(command_id, request.user.party_id))
     assert maximum is not None
-    if form.get("confirmed") != "yes":
-        context |= {"command_id": command_id, "confirm": confirm_of(view, maximum, "proxy", context["position"])}
+    position: Position | None = context["position"]
+    is_refused = position is not None and maximum > position.limit_minor  # with the reason
+    if form.get("confirmed") != "yes" and not is_refused:
+        context |= {"command_id": command_id, "confirm": confirm_of(view, maximum, "proxy", position)}
         return _panel(request, context, 200)
     return await _submit(request, context, SetProxy(command_id, request.user.party_id, maximum))
 
@@ -407,6 +419,11 @@ async def _submit(request: Request, context: dict[str, Any], command: Command) -
     view: View = context["view"]
     try:
         entry = await request.app.state.gateway.submit(view.facts.auction_id, command)
+    except Conflict as conflict:
+        if conflict.code != "key_reused":
+            raise
+        first = await _answer(request, view.facts.auction_id, str(conflict.facts["sequence"]))
+        return _panel(request, context | {"command_id": uuid4().hex, "answer": first, "is_first": True}, 409)
     except Unavailable as unavailable:
         # The outcome may be unknown: the form comes again under the same key, so that pressing it asks, not bids.
         again = {"command_id": command.id, "unknown": unavailable.code, "command": json.loads(command.text())}

@@ -58,6 +58,10 @@ def test_a_bidder_without_script(site: Site) -> None:
     assert bid(one, auction_id, "840000", key) == number, "asking twice is asking once"
     reused = one.post(f"/auctions/{auction_id}/bids", {"command_id": key, "amount": "850000", "confirmed": "yes"})
     assert reused.status_code == 409
+    said = " ".join(re.sub(r"<[^>]+>", " ", reused.text).split())
+    assert "Nothing was recorded now. This key was used for another command." in said
+    assert f"The first answer, entry {number}: CNY 840,000 was accepted." in said
+    assert f'value="{key}"' not in reused.text, "the next bid has a key of its own"
     page = one.get(f"/lots/{lot_id}?answer={number}").text
     assert "You lead. Nothing to do." in page
     assert "Accepted: CNY 840,000, entry" in mine(one, auction_id, number)
@@ -92,6 +96,40 @@ def test_a_refusal_says_what_would_do(demo_site: Site, amount: str, sentence: st
     one = world.bidder(auction_id, limit="1000000")
     world.opened(auction_id)
     assert sentence in mine(one, auction_id, bid(one, auction_id, amount, "r1"))
+
+
+def test_who_has_reached_the_limit_is_told_and_asked_nothing(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id, auction_id = world.published()
+    one, other = world.bidder(auction_id, limit="850000"), world.bidder(auction_id)
+    world.opened(auction_id)
+    page = one.get(f"/lots/{lot_id}").text
+    assert "Bid CNY 845,000" in page
+    assert "Bid CNY 865,000" not in page, "a jump above the limit must be refused"
+    refused = one.post(f"/auctions/{auction_id}/bids", {"command_id": "far", "amount": "900000"})
+    assert refused.status_code == 303, "what must be refused is not confirmed first"
+    number = refused.headers["location"].split("answer=")[1].split("#")[0]
+    assert "above your limit for this lot, CNY 850,000" in mine(one, auction_id, number)
+    bid(other, auction_id, "850000", "o")
+    page = one.get(f"/lots/{lot_id}?lang=en").text
+    assert "The minimum CNY 855,000 is above your limit CNY 850,000, so you can bid no more here." in page
+    assert "It is the limit that you set yourself" in page
+    assert 'id="bidform"' not in page
+    assert 'id="freeform"' not in page
+    asked = one.post(f"/auctions/{auction_id}/bids", {"command_id": "x", "amount": "850000"})
+    assert "is above your limit" in asked.text
+    assert 'id="confirm"' not in asked.text
+
+
+def test_the_standing_names_its_own_entry(demo_site: Site) -> None:
+    world = World(demo_site)
+    _, auction_id = world.published()
+    one = world.bidder(auction_id)
+    world.opened(auction_id)
+    number = bid(one, auction_id, "840000", "a")
+    bid(one, auction_id, "1", "low")  # the journal goes on, the standing stays
+    part = one.get(f"/auctions/{auction_id}/live").text
+    assert f"Bidder 1 · entry {number}" in " ".join(part.split())
 
 
 def test_bad_amounts_change_nothing(demo_site: Site) -> None:

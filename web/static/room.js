@@ -170,8 +170,14 @@
       if (part.id === "standing") standingChanged(shown, part);
       shown.replaceWith(part);
       if (part.id === "standing") askAnew();
-      if (part.id === "quick") { bottomBar(); if (at >= 0) part.querySelectorAll("button")[at]?.focus(); }
+      if (part.id === "quick") { keepToLimit(part); bottomBar(); if (at >= 0) part.querySelectorAll("button")[at]?.focus(); }
     }
+  }
+  // What is pushed is the same for all: buttons that would be refused to this bidder go, and the server says why.
+  function keepToLimit(quick) {
+    const limit = Number($("mine").dataset.limit ?? Infinity);
+    for (const button of quick.querySelectorAll("button")) if (Math.round(Number(button.value) * minorOf) > limit) button.remove();
+    if (!quick.querySelector("button")) refreshMine();
   }
   let sayAt = 0;
   function standingChanged(before, after) {
