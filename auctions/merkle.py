@@ -134,7 +134,7 @@ def _split(count: int) -> int:
     return 1 << (count - 1).bit_length() - 1
 
 
-# --- Checking: RFC 9162, 2.1.3.2 and 2.1.4.2 ----------------------------------------------------------------------------
+# --- Checking: RFC 9162, 2.1.3.2 and 2.1.4.2 ------------------------------------------------------------------------
 
 
 def includes(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from random import Random
 
@@ -69,7 +70,7 @@ CONSISTENCY = [
 ]  # fmt: skip
 
 
-# --- RFC 6962, 2.1, word for word ----------------------------------------------------------------------------------------
+# --- RFC 6962, 2.1, word for word -----------------------------------------------------------------------------------
 
 
 def largest_power_below(n: int) -> int:
@@ -104,7 +105,7 @@ def subproof(m: int, d: Sequence[bytes], b: bool) -> list[bytes]:
     return [*subproof(m - k, d[k:], False), mth(d[:k])]
 
 
-# --- Ours ------------------------------------------------------------------------------------------------------------------
+# --- Ours -----------------------------------------------------------------------------------------------------------
 
 
 class Kept:
@@ -157,6 +158,10 @@ def test_every_proof_of_every_size_is_that_of_the_rfc() -> None:
         assert extends(0, roots[0], size, roots[size], [])
 
 
+def included(leaf: bytes, index: int, size: int, root: bytes, path: Sequence[bytes]) -> bool:
+    return includes(leaf, index, size, path, root)
+
+
 def test_no_other_leaf_place_size_or_path_is_proved() -> None:
     rng = Random(6962)
     leaves = [b"leaf %d" % number for number in range(40)]
@@ -183,8 +188,8 @@ def test_no_other_leaf_place_size_or_path_is_proved() -> None:
             assert not extends(first, roots[first], size, leaf_hash(b"other"), grown)
             continue
         for proven, check in (
-            (made, lambda each: includes(leaf, index, size, each, roots[size])),
-            (grown, lambda each: extends(first, roots[first], size, roots[size], each)),
+            (made, partial(included, leaf, index, size, roots[size])),
+            (grown, partial(extends, first, roots[first], size, roots[size])),
         ):
             assert check(proven)
             if kind == "more":
