@@ -217,7 +217,7 @@ class English(Auction):
 
     def apply(self, event: Event, at_ms: int) -> None:
         """Change the state by `event` of an entry at `at_ms`."""
-        if not isinstance(event, Bid | AutoBid):
+        if type(event) is not Bid and type(event) is not AutoBid:
             super().apply(event, at_ms)
             return
         bidder = self.bidders[event.bidder - 1]
