@@ -2,8 +2,10 @@
 next.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from auctions.messages import (
     Admit,
@@ -165,6 +167,24 @@ class Auction:
     def stop_proxy(self, bidder: Bidder) -> Events:
         """Return what ends a bidder's automatic bids; nothing, when he has none."""
         raise NotImplementedError
+
+    def opens(self, fact: Mapping[str, Any]) -> bool:
+        """Return whether a private fact of this journal stands open to everybody by now (docs/proof.md, Opening).
+
+        `fact`: a private event as plain data; of LimitSet there are two, {"type":"party","bidder","party_id"} and
+        {"type":"limit_set","bidder","limit_minor"}. A format that opens more (sealed amounts) says so here.
+        """
+        if self.closed is None:
+            return False
+        opens = self.terms.ruleset.opens or ()
+        match fact["type"]:
+            case "party":
+                return "winner" in opens and self.closed.result == "sold" and fact["bidder"] == self.closed.bidder
+            case "reserve_set":
+                return "reserve" in opens
+            case "maximum_set":
+                return "maxima" in opens
+        return False
 
     # --- Reading ------------------------------------------------------------------------------------------------
 

@@ -1,26 +1,37 @@
 """The journal of one auction: numbered entries in a hash chain, and the fold that makes them and follows them.
 
-An entry has two texts, both canonical JSON (UTF-8, no spaces, this order of names, written once and kept as written):
+An entry has a public text and private facts, all canonical JSON (UTF-8, no spaces, this order of names, written once
+and kept as written):
 
     public   {"auction":7,"sequence":42,"at_ms":1764000000000,"events":[{"type":"bid","bidder":3,"amount_minor":900}]}
-    private  {"salt":"<32 hex digits>","events":[...],"command":{"type":"place_bid","id":"...","party_id":812,...}}
+    fact 0   {"salt":"<32 hex digits>","command":{"type":"place_bid","id":"...","party_id":812,...}}
+    fact 1   {"salt":"<32 others>","fact":{"type":"maximum_set","bidder":3,"maximum_minor":1500}}   and so on
 
-    commitment = SHA-256(private)          the salt keeps anybody from guessing what is behind it
+    commitment = root of the Merkle tree over the facts (auctions/merkle.py; of one fact: SHA-256(0x00 + fact))
     hash       = SHA-256(hash of the entry before (32 bytes; of the first: zeros) + public + commitment (32 bytes))
 
-So whoever has the public texts, the commitments and the hashes can recompute the chain, and a private text that is
-shown later cannot have been changed. `at_ms` never runs backwards along the numbers. When a bid arrived before the
-instant of the entry before it (it had waited on another node), its public text also says `"arrived_ms"`, after `at_ms`:
-arrival decides whether it was in time, the number who was first.
+So whoever has the public texts, the commitments and the hashes can recompute the chain; a fact that is shown later,
+with its path to the commitment, cannot have been changed; and its salt keeps anybody from guessing the others. The
+private text is the facts, one on each line. `at_ms` never runs backwards along the numbers. When a bid arrived before
+the instant of the entry before it (it had waited on another node), its public text also says `"arrived_ms"`, after
+`at_ms`: arrival decides whether it was in time, the number who was first.
+
+Journals from before have private texts that can only be opened whole (docs/proof.md, format 1):
+
+    private  {"salt":"<32 hex digits>","events":[...],"command":{...}}      commitment = SHA-256(private)
+
+Format 1 begins with 0x7b where the hash of format 2 begins with 0x00 or 0x01, so none can pass for the other, and a
+journal may change from one to the other at any entry.
 """
 
 import json
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from auctions.bidding import Auction
 from auctions.formats import start
+from auctions.merkle import leaf_hash, root
 from auctions.messages import (
     BIDDER_COMMANDS,
     ID,
@@ -29,6 +40,7 @@ from auctions.messages import (
     Create,
     Created,
     Event,
+    LimitSet,
     ReserveSet,
     read_event,
 )
@@ -38,6 +50,8 @@ ZERO_HASH = bytes(32)
 DIGEST = 2**64 - 1  # the lower bits of an answer's record
 is_id = ID.fullmatch
 SALT_DIGITS = 32  # hex digits; take them for a whole batch in one call: secrets.token_hex(16 * n)
+AFTER_SALT = len('{"salt":"') + SALT_DIGITS
+FORMAT_1 = '","events":['  # what follows the salt of a private text of format 1
 
 
 class NoAuction(Exception):
@@ -65,7 +79,69 @@ class Entry:
     command_id: str  # "" for a timer's command
 
     def commitment(self) -> bytes:
-        return sha256(self.private.encode()).digest()
+        """Return what the hash says of the private text: 32 bytes."""
+        return commitment_of(self.private)
+
+
+def commitment_of(private: str) -> bytes:
+    """Return what is committed to for a private text, of either format."""
+    if private.startswith(FORMAT_1, AFTER_SALT):
+        return sha256(private.encode()).digest()
+    if "\n" not in private:
+        return sha256(b"\x00" + private.encode()).digest()
+    return root(fact_hashes(private))
+
+
+def fact_hashes(private: str) -> list[bytes]:
+    """Return the hashes of the facts of a private text of format 2: the leaves under its commitment."""
+    return [leaf_hash(fact.encode()) for fact in private.split("\n")]
+
+
+def private_parts(private: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the command and the private events of a private text, of either format, as plain data."""
+    if private.startswith(FORMAT_1, AFTER_SALT):
+        whole = json.loads(private)
+        return whole["command"], whole["events"]
+    first, *facts = [json.loads(fact) for fact in private.split("\n")]
+    events: list[dict[str, Any]] = []
+    party: dict[str, Any] = {}
+    for fact in [each["fact"] for each in facts]:
+        if fact["type"] == PARTY:
+            party = fact
+        elif fact["type"] == "limit_set":
+            events.append({**fact, "party_id": party["party_id"]})
+        else:
+            events.append(fact)
+    return first["command"], events
+
+
+PARTY = "party"  # who a bidder is: of LimitSet, but a fact of its own, so that it can be opened without the limit
+
+
+def _facts(event: Event) -> tuple[str, ...]:
+    """Return the facts of a private event: what may have to be opened alone."""
+    if isinstance(event, LimitSet):
+        return (
+            f'{{"type":"{PARTY}","bidder":{event.bidder},"party_id":{event.party_id}}}',
+            f'{{"type":"limit_set","bidder":{event.bidder},"limit_minor":{event.limit_minor}}}',
+        )
+    return (event.text(),)
+
+
+def _private_text(command: str, hidden: list[Event], salt: str) -> str:
+    """Return the facts of an entry, one on each line; `command` is its text, `salt` SALT_DIGITS hex digits."""
+    if not hidden:
+        return f'{{"salt":"{salt}","command":{command}}}'
+    facts = [f'"command":{command}']
+    for event in hidden:
+        facts += [f'"fact":{text}' for text in _facts(event)]
+    # A salt of its own for each: who is shown one cannot guess behind another.
+    return "\n".join(
+        [
+            f'{{"salt":"{sha256(f"{salt}:{number}".encode()).hexdigest()[:SALT_DIGITS]}",{fact}}}'
+            for number, fact in enumerate(facts)
+        ]
+    )
 
 
 @dataclass(slots=True)
@@ -165,11 +241,10 @@ class Fold:
         sequence = self.sequence + 1
         arrived = "" if at_ms == arrived_ms else f'"arrived_ms":{arrived_ms},'
         public = ",".join([event.text() for event in events if event.public])
-        private = ",".join([event.text() for event in events if not event.public])
+        private = _private_text(text, [event for event in events if not event.public], salt)
         public = f'{{"auction":{self.auction_id},"sequence":{sequence},"at_ms":{at_ms},{arrived}"events":[{public}]}}'
-        private = f'{{"salt":"{salt}","events":[{private}],"command":{text}}}'
         previous = self.hash
-        chained = sha256(previous + public.encode() + sha256(private.encode()).digest()).digest()
+        chained = sha256(previous + public.encode() + commitment_of(private)).digest()
         for event in events:
             auction.apply(event, at_ms)
         self._auction = auction
@@ -225,11 +300,10 @@ class Fold:
 def read_entry(public: str, private: str, previous: bytes, hash: bytes) -> Entry:
     """Rebuild an entry from its two texts, as kept. The hash is not checked here but by `Fold.follow`."""
     shown = json.loads(public)
-    hidden = json.loads(private)
-    events = tuple([read_event(one) for one in shown["events"]] + [read_event(one) for one in hidden["events"]])
+    command, hidden = private_parts(private)
+    events = tuple([read_event(one) for one in shown["events"]] + [read_event(one) for one in hidden])
     at_ms = shown["at_ms"]
     arrived_ms = shown.get("arrived_ms", at_ms)
-    command = hidden["command"]
     scope = -command["by"] if "by" in command else command.get("party_id", 0)
     return Entry(
         shown["auction"],
@@ -248,4 +322,5 @@ def read_entry(public: str, private: str, previous: bytes, hash: bytes) -> Entry
 
 def _command_text(private: str) -> str:
     """Return the command's text within a private text; what stands before it is numbers and fixed words only."""
-    return private[private.index(',"command":') + len(',"command":') : -1]
+    first = private.partition("\n")[0]
+    return first[first.index(',"command":') + len(',"command":') : -1]

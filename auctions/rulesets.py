@@ -226,6 +226,7 @@ class Ruleset:
     timing: Timing = field(default_factory=Timing)
     soft_close: SoftClose | None = None
     listing: Listing = field(default_factory=Listing)
+    opens: tuple[Literal["winner", "reserve", "maxima"], ...] | None = None  # private facts that open with the outcome
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
@@ -21,12 +20,12 @@ from starlette.routing import BaseRoute, Route
 
 from auctions import proof
 from auctions.bidding import Phase, Position, Standing
-from auctions.journal import Entry
+from auctions.journal import Entry, private_parts
 from auctions.messages import ID, AutoBid, Bid, Command, Pause, PlaceBid, Refused, Resume, SetProxy, StopProxy, Withdraw
 from auctions.rulesets import Terms
 from market.errors import BadInput, Fault, NotAllowed, NotFound
 from market.inputs import Reader, text_of
-from market.lots import AGREEMENT, UNLIMITED_MINOR, LotTerms, agreement_hash, from_ms, rules_in_words
+from market.lots import AGREEMENT, UNLIMITED_MINOR, LotTerms, agreement_hash, from_ms, rules_in_words, to_ms
 from market.money import decimals, share_bp
 from storage import journal, lots, participations
 from storage.database import Database
@@ -274,7 +273,7 @@ async def _answer(request: Request, auction_id: int, number: str) -> dict[str, A
 
 def answer_of(entry: Entry, party_id: int | None) -> dict[str, Any] | None:
     """The answer to the command of an entry, for the party that gave it; None for all others."""
-    command = json.loads(entry.private)["command"]
+    command = private_parts(entry.private)[0]
     if party_id is None or command.get("party_id") != party_id or command["type"] in ("admit", "bar"):
         return None
     last = entry.events[-1] if entry.events else None
@@ -599,18 +598,19 @@ def _folded(line: str) -> str:
 
 def signed_checkpoint(head: Entry, seed: bytes) -> dict[str, str]:
     """A checkpoint with the platform's signature, as `signed_receipt`."""
-    return _signed(proof.checkpoint(head.auction_id, head.sequence, head.hash, head.at_ms), seed)
+    return _signed(proof.checkpoint_of(head).text(), seed)
 
 
 def signed_receipt(entry: Entry, seed: bytes) -> dict[str, str]:
     """A receipt with the platform's signature: text, Ed25519 signature and public key in base64, and the key's name."""
-    return _signed(proof.receipt(entry), seed)
+    return _signed(proof.receipt(entry, proof.checkpoint_of(entry)), seed)
 
 
 def _signed(text: str, seed: bytes) -> dict[str, str]:
     key = Ed25519PrivateKey.from_private_bytes(seed)
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    made = proof.signed(text, key.sign, hashlib.sha256(public).hexdigest()[:16])
+    signer = proof.Signer(proof.key_name(public), key.sign)
+    made = proof.signed(text, signer, at_ms=to_ms(utc_now()))
     return {
         "text": made.text, "key_id": made.key_id, "signature": b64encode(made.signature).decode(),
         "public_key": b64encode(public).decode(),

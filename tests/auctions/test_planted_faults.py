@@ -96,8 +96,8 @@ FAULTS = {
     ),
     "a pause before the opening eats the sale": (
         "bidding",
-        "self.closes_at_ms - max(self.paused_at_ms, self.opens_at_ms)",
-        "self.closes_at_ms - self.paused_at_ms",
+        "self.closes_at_ms - max(paused_at_ms, self.opens_at_ms)",
+        "self.closes_at_ms - paused_at_ms",
     ),
     "a pause forgets the opening": (
         "bidding",
@@ -323,13 +323,13 @@ FAULTS = {
     "the arrival is not recorded": ("journal", 'arrived = "" if at_ms == arrived_ms else', 'arrived = "" if True else'),
     "the private part is not in the hash": (
         "journal",
-        "sha256(previous + public.encode() + sha256(private.encode()).digest()).digest()",
+        "sha256(previous + public.encode() + commitment_of(private)).digest()",
         "sha256(previous + public.encode()).digest()",
     ),
     "the chain is cut": (
         "journal",
-        "sha256(previous + public.encode() + sha256(private.encode()).digest()).digest()",
-        "sha256(bytes(32) + public.encode() + sha256(private.encode()).digest()).digest()",
+        "sha256(previous + public.encode() + commitment_of(private)).digest()",
+        "sha256(bytes(32) + public.encode() + commitment_of(private)).digest()",
     ),
     "too late, though it waited on us": ("journal", "                return Busy()  #", "                pass  #"),
 }

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from auctions.messages import Admit, Close, PlaceBid, Tick
-from auctions.proof import checkpoint, public_line, receipt, signed
+from auctions.proof import canonical, public_line
 from auctions.verify import main, verify
 from tests.auctions.game import OPENS, VARIANTS, Game, play
 
@@ -41,7 +41,7 @@ def rewritten(lines: list[str], changes: dict[int, tuple[str, str]]) -> list[str
         data["public"] = data["public"].replace(there, planted) if there else data["public"]
         previous = sha256(previous + data["public"].encode() + bytes.fromhex(data["commitment"])).digest()
         data["hash"] = previous.hex()
-        mended.append(json.dumps(data, ensure_ascii=False))
+        mended.append(canonical(data))
     return mended
 
 
@@ -96,46 +96,6 @@ def test_a_journal_written_anew_is_judged_by_the_rules(
     assert code in codes, verify(lines).problems
 
 
-def test_any_flipped_bit_any_dropped_swapped_or_cut_entry_is_found() -> None:
-    rng = Random(15)
-    game = ended("ebay open")
-    good = [public_line(entry) for entry in game.entries]
-    head = (len(good), game.entries[-1].hash.hex())
-    for _ in range(1_500):
-        lines = list(good)
-        place = rng.randrange(len(lines))
-        kind = rng.choice(["flip", "drop", "swap", "cut", "double"])
-        if kind == "flip":
-            raw = bytearray(lines[place].encode())
-            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
-            try:
-                lines[place] = raw.decode()
-            except UnicodeDecodeError:
-                continue  # not a journal any more: `main` says so
-            if sound(lines[place]) == sound(good[place]):
-                continue  # a hex digit in the other case, a space: the same journal
-        elif kind == "drop":
-            del lines[place]
-        elif kind == "swap":
-            other = rng.randrange(len(lines))
-            if other == place:
-                continue
-            lines[place], lines[other] = lines[other], lines[place]
-        elif kind == "cut":
-            lines = lines[:place]
-        else:
-            lines.insert(place, lines[place])
-        assert not verify(lines, head).good, (kind, place)
-
-
-def sound(line: str) -> object:
-    try:
-        data = json.loads(line)
-        return data["public"], bytes.fromhex(data["commitment"]), bytes.fromhex(data["hash"]), len(data)
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 def test_a_journal_cut_at_its_end_needs_a_receipt_to_be_noticed() -> None:
     game = ended()
     lines = [public_line(entry) for entry in game.entries][:-2]
@@ -177,18 +137,3 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([str(tmp_path / "absent")]) == 2
     (tmp_path / "empty").write_bytes(b"")
     assert main([str(tmp_path / "empty")]) == 1
-
-
-def test_receipts_and_checkpoints_are_exact_text() -> None:
-    entry = ended().entries[6]
-    said = json.loads(receipt(entry))
-    assert said["sequence"] == 7
-    assert said["hash"] == entry.hash.hex()
-    rebuilt = sha256(
-        bytes.fromhex(said["previous"]) + entry.public.encode() + bytes.fromhex(said["commitment"])
-    ).hexdigest()
-    assert rebuilt == said["hash"]
-    text = checkpoint(7, entry.sequence, entry.hash, entry.at_ms)
-    assert json.dumps(json.loads(text), separators=(",", ":")) == text
-    made = signed(text, lambda raw: b"signed " + raw, "key-1")
-    assert (made.text, made.key_id, made.signature) == (text, "key-1", b"signed " + text.encode())
