@@ -25,6 +25,7 @@ journal may change from one to the other at any entry.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -45,8 +46,10 @@ from auctions.messages import (
     read_event,
 )
 from auctions.rulesets import RulesetFault
+from auctions.snapshot import Snapshot
 
 ZERO_HASH = bytes(32)
+FAR = 2_048  # entries after which `mark` takes a new snapshot: what undoing has to apply again, at most
 DIGEST = 2**64 - 1  # the lower bits of an answer's record
 is_id = ID.fullmatch
 SALT_DIGITS = 32  # hex digits; take them for a whole batch in one call: secrets.token_hex(16 * n)
@@ -178,7 +181,10 @@ class Fold:
     elsewhere.
     """
 
-    __slots__ = ("_answers", "_auction", "at_ms", "auction_id", "hash", "sequence")
+    __slots__ = (
+        "_answers", "_auction", "_kept", "_marked", "_snapshot", "_snapshot_at",
+        "alone", "at_ms", "auction_id", "hash", "sequence",
+    )  # fmt: skip
 
     def __init__(self, auction_id: int) -> None:
         self.auction_id = auction_id
@@ -189,6 +195,11 @@ class Fold:
         # scope -> command id -> sequence of its entry in the upper, digest of the command in the lower 64 bits: one int
         # each, since a hot lot keeps a million of them.
         self._answers: dict[int, dict[str, int]] = {}
+        self.alone = 0  # turns in a row in which no other node had written; counted by who takes the turns
+        self._snapshot: Snapshot | None = None
+        self._snapshot_at = 0
+        self._kept: list[tuple[int, tuple[Event, ...]]] = []  # what was kept since the snapshot: instant, events
+        self._marked = (0, 0, ZERO_HASH)
 
     @property
     def auction(self) -> Auction:
@@ -295,6 +306,31 @@ class Fold:
         self.sequence, self.at_ms, self.hash = entry.sequence, entry.at_ms, chained
         if entry.command_id:
             self._remember(entry.scope, entry.command_id, _command_text(entry.private))
+
+
+    def mark(self) -> None:
+        """Be ready to `undo` what is taken from here on. After the turn: `keep` or `undo` it."""
+        if self._snapshot is None or self._snapshot_at + len(self._kept) != self.sequence or len(self._kept) >= FAR:
+            self._snapshot, self._snapshot_at, self._kept = Snapshot(self.auction), self.sequence, []
+        self._marked = (self.sequence, self.at_ms, self.hash)
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """`entries`, all that were taken since `mark`, are in the journal."""
+        self._kept += [(entry.at_ms, entry.events) for entry in entries]
+
+    def undo(self, entries: Sequence[Entry]) -> None:
+        """Forget `entries`, all that were taken since `mark`: the journal does not have them."""
+        if self._snapshot is None:
+            raise ValueError("nothing was marked")
+        for entry in entries:
+            if entry.command_id:
+                del self._answers[entry.scope][entry.command_id]
+        auction = self._snapshot.restore()
+        for at_ms, events in self._kept:
+            for event in events:
+                auction.apply(event, at_ms)
+        self._auction = auction
+        self.sequence, self.at_ms, self.hash = self._marked
 
 
 def read_entry(public: str, private: str, previous: bytes, hash: bytes) -> Entry:
