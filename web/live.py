@@ -697,12 +697,10 @@ class Gateway:
         self.turns += 1
         self.turn_seconds += time.perf_counter() - started
         for done in turned:
-            for answer in done.answers:
-                if type(answer) is Entry and answer.scope > 0:  # a bidder's
-                    if type(answer.events[-1]) is Refused:
-                        self.refused += 1
-                    else:
-                        self.accepted += 1
+            last = [type(one.events[-1]) for one in done.answers if type(one) is Entry and one.scope > 0]  # of bidders
+            refused = last.count(Refused)
+            self.refused += refused
+            self.accepted += len(last) - refused
         return turned
 
     async def _after_outage(self) -> None:
@@ -831,8 +829,8 @@ class Gateway:
         events = entry.events
         last = events[-1]
         head = (
-            f'{{"type":"ack","id":"{id}","auction":{room.auction_id},"sequence":{entry.sequence},"at":"{instant(entry.at_ms)}",'
-            f'"hash":"{entry.hash.hex()}"'
+            f'{{"type":"ack","id":"{id}","auction":{room.auction_id},"sequence":{entry.sequence},'
+            f'"at":"{instant(entry.at_ms)}","hash":"{entry.hash.hex()}"'
         )
         if type(last) is Refused:
             bidder = "null" if last.bidder is None else last.bidder
@@ -843,15 +841,14 @@ class Gateway:
             ).encode()
         fold = self.sequencer.folds.get(room.auction_id)
         mine = None if fold is None else fold.auction.by_party.get(party_id)
-        number = "null" if mine is None else mine.number
+        number = None if mine is None else mine.number
+        shown = "null" if number is None else number
         for event in reversed(events):
             if type(event) is Bid or type(event) is AutoBid:
-                leading = "true" if mine is not None and event.bidder == mine.number else "false"
+                leading = "true" if event.bidder == number else "false"
                 price = amount_text(event.amount_minor, room.currency)
-                return (
-                    f'{head},"outcome":"accepted","bidder":{number},"leading":{leading},"price":"{price}"}}'
-                ).encode()
-        return f'{head},"outcome":"accepted","bidder":{number},"leading":null,"price":null}}'.encode()
+                return f'{head},"outcome":"accepted","bidder":{shown},"leading":{leading},"price":"{price}"}}'.encode()
+        return f'{head},"outcome":"accepted","bidder":{shown},"leading":null,"price":null}}'.encode()
 
     def _tell_positions(self, room: Room, turned: Turned) -> None:
         sequence = turned.standing.sequence

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from sqlmodel import select
 
 from auctions.journal import Answered, Busy, Entry, Fold
 from auctions.messages import Bid, Command, PlaceBid, Withdraw
 from auctions.sequencer import Turned, TurnFailed, Waiting, Work
-from storage import journal
+from storage import journal, tables
 from storage.database import Database
 from storage.journal import ALONE, PostgresqlJournal
 from web.bench_world import World, make_world
@@ -81,7 +82,7 @@ def whole(db: Database, auction_id: int) -> list[Entry]:
         fold.follow(entry)
     amounts = [event.amount_minor for entry in entries for event in entry.events if isinstance(event, Bid)]
     assert amounts == sorted(set(amounts))
-    row = db.read(lambda session: session.get_one(journal.tables.Auction, auction_id))
+    row = db.read(lambda session: session.get_one(tables.Auction, auction_id))
     assert (row.sequence, row.bids, row.price_minor) == (len(entries), len(amounts), amounts[-1] if amounts else None)
     return entries
 
@@ -196,7 +197,7 @@ async def test_what_leaves_more_than_entries_goes_under_the_lock(db: Database, w
         await settle_in(turns, world, fold)
         await take(turns, fold, Withdraw("w", "debt paid", by=1))
         assert turns.at_once == 1
-        rows = db.read(lambda s: s.exec(journal.select(journal.tables.Outbox.key)).all())
+        rows = db.read(lambda s: s.exec(select(tables.Outbox.key)).all())
         assert f"settle:{fold.auction_id}" in rows
 
 
