@@ -244,7 +244,7 @@ class Fold:
             events = self._decide_create(command)
             auction = start(events[0].terms)  # type: ignore[union-attr]  # _decide_create returns Created first
         else:
-            if auction.closed and isinstance(command, BIDDER_COMMANDS) and arrived_ms < auction.closes_at_ms:
+            if arrived_ms < auction.decided_ms and isinstance(command, BIDDER_COMMANDS):
                 return Busy()  # it waited longer than the grace; to say "too late" of what came in time would be untrue
             events = auction.decide(command, arrived_ms, at_ms)
             if not events:
@@ -306,7 +306,6 @@ class Fold:
         self.sequence, self.at_ms, self.hash = entry.sequence, entry.at_ms, chained
         if entry.command_id:
             self._remember(entry.scope, entry.command_id, _command_text(entry.private))
-
 
     def mark(self) -> None:
         """Be ready to `undo` what is taken from here on. After the turn: `keep` or `undo` it."""

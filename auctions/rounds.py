@@ -11,6 +11,7 @@ from auctions.bidding import Bidder, Events, Stage
 from auctions.messages import (
     BidderCommand,
     Closed,
+    Created,
     Event,
     Kept,
     OfferSealed,
@@ -170,6 +171,10 @@ class Rounds(Clocked):
         opens_at_ms = at_ms + self.terms.ruleset.timing.resume_least_ms
         return (Rescheduled(opens_at_ms, self.closes_at_ms + opens_at_ms - self.opens_at_ms, "outage"),)
 
+    def left_ms(self, paused_at_ms: int) -> int:
+        """Return how long it goes on after a pause; before the offers are published, that is all of it."""
+        return super().left_ms(paused_at_ms) if self.published else self.closes_at_ms - self.opens_at_ms
+
     def _decide_resume(self, at_ms: int) -> Events:
         if self.published or self.paused_at_ms is None or self.paused_at_ms < self.opens_at_ms:
             return super()._decide_resume(at_ms)
@@ -199,6 +204,8 @@ class Rounds(Clocked):
         """Change the state by `event` of an entry at `at_ms`."""
         super().apply(event, at_ms)
         match event:
+            case Created():
+                self.since_ms = at_ms
             case Opened() if not self.published:
                 self.published, self.decided_ms = True, self.opens_at_ms
             case Staged():
@@ -209,8 +216,6 @@ class Rounds(Clocked):
                 self.decided_ms = self.turn_ms(self.turns - 1) + self._rules.turn_ms
                 if self.turns % len(self.order) == 0:
                     self.order.sort(key=right)
-        if not self.since_ms:
-            self.since_ms = at_ms  # Created
 
     # --- Reading ------------------------------------------------------------------------------------------------
 

@@ -418,6 +418,35 @@ class Ruleset:
         """The last part of an auction, in which a disturbance extends it: the extension window, where there is one."""
         return self.soft_close.window_ms if self.soft_close else self.timing.resume_least_ms
 
+    def falling_minor(self, opening_minor: int, step_minor: int | None = None, floor_minor: int = 0) -> tuple[int, ...]:
+        """Return the prices of a Dutch clock, highest first; none, when the format has no such clock.
+
+        The k-th is the opening less k steps (the listing's, or a share of the opening, then the price is rounded half
+        up; spec/rulesets.md 2.2.4). The clock stops falling at `floor_minor`, which is its last price then.
+        """
+        falls = self.dutch or self.hybrid
+        prices: list[int] = []
+        for number in range(falls.steps + 1 if falls else 0):
+            if falls is None or falls.step_bp is None:
+                price_minor = opening_minor - number * (step_minor or 0)
+            else:
+                price_minor = (opening_minor * (10_000 - number * falls.step_bp) + 5_000) // 10_000
+            prices.append(max(price_minor, floor_minor))
+            if price_minor <= floor_minor:
+                break
+        return tuple(prices)
+
+    def planned_ms(self, opening_minor: int, step_minor: int | None = None, floor_minor: int = 0) -> int | None:
+        """Return how long an auction lasts whose clock is planned from the opening; None: the listing says."""
+        falls = self.dutch or self.hybrid
+        if falls is None:
+            return None
+        prices = self.falling_minor(opening_minor, step_minor, floor_minor)
+        clock_ms = falls.first_pause_ms + len(prices) * falls.step_ms
+        if hybrid := self.hybrid:
+            clock_ms += 2 * hybrid.pause_ms + hybrid.sealed_ms + hybrid.best_ms
+        return clock_ms
+
     def data(self) -> dict[str, Any]:
         """Return the ruleset as plain data, of the same shape as the TOML; `read_ruleset` makes it again."""
         data: dict[str, Any] = _plain(self)
@@ -562,36 +591,17 @@ class Terms:
 
     @cached_property
     def falling_minor(self) -> tuple[int, ...]:
-        """The prices of a Dutch clock, highest first; the last is an open reserve, where there is one above the floor.
-
-        The k-th is the opening less k steps; of a share the price is rounded half up (spec/rulesets.md 2.2.4).
-        """
-        falls = self.ruleset.dutch or self.ruleset.hybrid
-        if falls is None:
-            return ()
-        opening_minor, floor_minor = self.opening_minor, 0
-        if self.reserve == "open":
-            floor_minor = self.reserve_minor or 0
-        prices: list[int] = []
-        for number in range(falls.steps + 1):
-            if falls.step_bp is None:
-                price_minor = opening_minor - number * (self.step_minor or 0)
-            else:
-                price_minor = (opening_minor * (10_000 - number * falls.step_bp) + 5_000) // 10_000
-            prices.append(max(price_minor, floor_minor))
-            if price_minor <= floor_minor:
-                break
-        return tuple(prices)
+        """The prices of a Dutch clock, highest first; none, when the format has no such clock."""
+        return self.ruleset.falling_minor(self.opening_minor, self.step_minor, self._floor_minor)
 
     @cached_property
     def planned_ms(self) -> int | None:
         """How long an auction lasts whose clock is planned from the opening; None: the listing says."""
-        if dutch := self.ruleset.dutch:
-            return dutch.first_pause_ms + len(self.falling_minor) * dutch.step_ms
-        if hybrid := self.ruleset.hybrid:
-            clock_ms = hybrid.first_pause_ms + len(self.falling_minor) * hybrid.step_ms
-            return clock_ms + 2 * hybrid.pause_ms + hybrid.sealed_ms + hybrid.best_ms
-        return None
+        return self.ruleset.planned_ms(self.opening_minor, self.step_minor, self._floor_minor)
+
+    @property
+    def _floor_minor(self) -> int:
+        return (self.reserve_minor or 0) if self.reserve == "open" else 0
 
     @cached_property
     def _bands(self) -> list[int]:

@@ -207,8 +207,9 @@ class Clocked(Auction):
         return self.stop_proxy(bidder) or (Refused(bidder.number, "nothing_sealed", {}),)
 
     def wait(self, bidder: Bidder, arrived_ms: int) -> Refused:
-        """Return the refusal of what came in a pause: it names the end of the pause."""
-        later = (stage.starts_at_ms for stage in self.stages() if stage.starts_at_ms > arrived_ms)
+        """Return the refusal of what came in a pause: it names the stage after it."""
+        rest = [stage for stage in self.stages() if stage.name != "pause"]
+        later = (stage.starts_at_ms for stage in rest if stage.starts_at_ms > arrived_ms)
         return Refused(bidder.number, "wait_for_stage", {"starts_at_ms": next(later, self.closes_at_ms)})
 
     def outcome(self) -> Closed:
