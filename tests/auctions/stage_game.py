@@ -157,7 +157,7 @@ class StageGame:
         for event in entry.events:
             assert not event.public or type(event).__name__ != "OfferSealed"
             if isinstance(event, OfferSealed) and not isinstance(command, Bar):
-                assert shown["events"] == [], "an offer under seal left something public"
+                assert shown["events"] in ([], [{"type": "opened"}]), "an offer under seal left something public"
             if isinstance(event, Revealed):
                 assert isinstance(command, Tick | Close)
 
