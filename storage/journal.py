@@ -479,7 +479,7 @@ class PostgresqlJournal:
         off = now - answered if now > answered else min(now - wall, 0.0)
         self.offset_ms = int(off * 1000)
         self._database_clock.read(now, asked, read_at)
-        return heads[-1][2] // 1000, read_at
+        return self._database_clock.ms_at(read_at), read_at  # its answer took a while to get here
 
     async def _follow(
         self, connection: AsyncConnection[Any], work: Sequence[Work], heads: Sequence[tuple[int, int, int]]

@@ -1,9 +1,10 @@
-"""Figures of the live part, beside the limit, in the same run: `clearlot bench bids|echo|recover`.
+"""Figures of the live part, beside the limit, in the same run: `clearlot bench bids|echo|decide|recover`.
 
 The server is the product itself (`clearlot serve` in a process of its own, real tables, real API keys).  The load comes
 from this process over plain sockets with ready frames, and says how busy it was itself: above 0.9 of a core it would
 measure itself.  The limit of `bids` and `echo` is an echo of messages of the same sizes in raw ASGI under uvicorn's
-websockets-sansio with uvloop, measured by the same driver, in turn with ours, inside every round.
+websockets-sansio with uvloop, measured by the same driver, in turn with ours, inside every round.  `bids` has other
+limits, too: one lot for many lots, one node for several, and (the other way round) the naive way for what we gain.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ WARM_UP_S = 0.5
 START_S = 60.0
 BUSY_DRIVER = 0.9  # of a core; beyond it the figure is the driver's
 RECOVER_AUCTIONS, RECOVER_ENTRIES = 2_000, 1_000_000
-RECOVER_S = 5.0
+RECOVER_S, RECOVER_ONE_S = 3.0, 8.0  # many auctions; one auction with all the entries
 TAPE_ROWS = 1_000_000
 SALE = Sale(ruleset="cn-judicial-2017", opening_minor=10_000, step_minor=100)
 ECHO_SIZE_HEADER = b"x-answer-bytes"
@@ -63,14 +64,21 @@ def client_frame(payload: bytes) -> bytes:
 
 
 @dataclass(slots=True)
+class Supply:
+    """Ready frames, which leave in this order, whichever socket is next: so the bids of all bidders rise."""
+
+    frames: list[bytes]
+    at: int = 0
+
+
+@dataclass(slots=True)
 class Line:
     """One socket of the driver."""
 
     socket: socket.socket
     buffer: bytearray = field(default_factory=bytearray)
     sent_at: deque[float] = field(default_factory=deque)
-    frames: list[bytes] = field(default_factory=list)
-    at: int = 0
+    supply: Supply = field(default_factory=lambda: Supply([]))
 
 
 def connect(port: int, path: str, headers: Mapping[str, str]) -> Line:
@@ -191,10 +199,11 @@ def drive(lines: Sequence[Line], in_flight: int, seconds: float) -> Measured:
 
 
 def _send(line: Line, count: int, now: float) -> int:
-    frames = line.frames[line.at : line.at + count]
+    supply = line.supply
+    frames = supply.frames[supply.at : supply.at + count]
     if not frames:
         return 0
-    line.at += len(frames)
+    supply.at += len(frames)
     for _ in frames:
         line.sent_at.append(now)
     _send_all(line.socket, b"".join(frames))
@@ -378,6 +387,19 @@ def echo_server(cores: set[int] | None) -> Iterator[Any]:
 
 
 @contextmanager
+def naive_server(database_url: str, cores: set[int] | None) -> Iterator[Any]:
+    """Run what we compare with (web/bench_naive.py); gives (port, process id)."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "uvicorn", "web.bench_naive:app", "--port", str(port), "--ws", "websockets-sansio",
+        "--loop", "uvloop", "--log-level", "warning", "--ws-per-message-deflate", "false",
+    ]  # fmt: skip
+    env = {"PYTHONPATH": str(Path(__file__).parent.parent), "NAIVE_DATABASE_URL": database_url}
+    with process(command, env, port, cores) as pid:
+        yield port, pid
+
+
+@contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
     """A PostgreSQL database with its default durability: CLEARLOT_BENCH_DATABASE_URL, or a server of our own."""
     if url := os.environ.get("CLEARLOT_BENCH_DATABASE_URL"):
@@ -460,14 +482,14 @@ def cores_of_ours() -> tuple[set[int] | None, set[int] | None]:
 # --- bench bids -----------------------------------------------------------------------------------------
 
 
-def bid_lines(port: int, world: World, *, watch: bool = True) -> list[Line]:
-    """One socket for each bidder; each watches the standing, as people do."""
+def bid_lines(ports: Sequence[int], world: World) -> list[Line]:
+    """One socket for each bidder, spread over the nodes; each watches the standing of a lot, as people do."""
     lines = []
-    for investor in world.investors:
-        line = _live_line(port, investor)
-        if watch:
-            text = json.dumps({"type": "watch", "auction": world.auctions[0], "want": "standing"}).encode()
-            line.socket.sendall(client_frame(text))
+    for number, investor in enumerate(world.investors):
+        line = _live_line(ports[number % len(ports)], investor)
+        auction = world.auctions[number % len(world.auctions)]
+        text = json.dumps({"type": "watch", "auction": auction, "want": "standing"}).encode()
+        line.socket.sendall(client_frame(text))
         lines.append(line)
     return lines
 
@@ -477,28 +499,25 @@ def _live_line(port: int, investor: Investor) -> Line:
 
 
 class Bids:
-    """Ready frames: ids never used before, amounts that rise in the order in which the sockets are served."""
+    """Ready frames: ids never used before, amounts that rise; lots take turns."""
 
-    def __init__(self, auction_id: int, each: int) -> None:
-        """`each`: how many bids a socket has in flight; those have neighbouring amounts."""
-        self.auction_id = auction_id
-        self.each = each
+    def __init__(self, auctions: Sequence[int]) -> None:
+        self.auctions = auctions
         self.made = 0
+        self.minor = SALE.opening_minor
 
-    def load(self, lines: Sequence[Line], count: int) -> None:
-        """Give the sockets `count` new bids together."""
+    def load(self, lines: Sequence[Line], count: int, *, lots: int = 1) -> None:
+        """Give the sockets `count` new bids together, for the first so many lots."""
+        supply = Supply([self._next(self.auctions[at % lots]) for at in range(count)])
         for line in lines:
-            line.frames, line.at = [], 0
-        for _ in range(count // (len(lines) * self.each) + 1):
-            for line in lines:
-                line.frames += [self._next() for _ in range(self.each)]
+            line.supply = supply
 
-    def _next(self) -> bytes:
+    def _next(self, auction_id: int) -> bytes:
         self.made += 1
-        minor = SALE.opening_minor + (SALE.step_minor or 0) * self.made
+        self.minor += SALE.step_minor or 0
         return client_frame(
-            f'{{"type":"bid","id":"bench-{self.made:08d}","auction":{self.auction_id},'
-            f'"amount":"{minor // 100}.{minor % 100:02d}"}}'.encode()
+            f'{{"type":"bid","id":"bench-{self.made:08d}","auction":{auction_id},'
+            f'"amount":"{self.minor // 100}.{self.minor % 100:02d}"}}'.encode()
         )
 
 
@@ -509,79 +528,123 @@ def echo_lines(port: int, count: int, answer_bytes: int) -> list[Line]:
 
 def load_echo(lines: Sequence[Line], payload: bytes, count: int) -> None:
     """Give the sockets of the limit messages of the same size."""
-    frame = client_frame(payload)
+    supply = Supply([client_frame(payload)] * count)
     for line in lines:
-        line.frames, line.at = [frame] * (count // len(lines) + 1), 0
+        line.supply = supply
+
+
+@dataclass(slots=True)
+class Side:
+    """What is measured in turn with another: ours, or its limit. `load` gives its sockets so many new messages."""
+
+    lines: Sequence[Line]
+    pids: Sequence[int]
+    load: Callable[[int], None]
+    runs: list[Measured] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # seconds of the server for one answer
+
+    def measure(self, in_flight: int, seconds: float) -> None:
+        """One run, with twice as many messages ready as the fastest so far needed."""
+        fastest = max((run.rate for run in self.runs), default=20_000.0)
+        self.load(int(fastest * 2 * seconds) + in_flight)
+        before = sum(cpu_seconds(pid) for pid in self.pids)
+        run = drive(self.lines, in_flight, seconds)
+        self.runs.append(run)
+        self.cpu.append((sum(cpu_seconds(pid) for pid in self.pids) - before) / run.answers)
+
+    def rate(self) -> float:
+        """The median of the runs."""
+        return statistics.median(run.rate for run in self.runs)
+
+
+LIMITS = {
+    "echo": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
+    "lots": "the same bids on one lot",
+    "nodes": "the same bids through one node",
+    "naive": "one SELECT FOR UPDATE transaction for each bid through SQLModel, the same sockets",
+}
 
 
 def run_bids(options: argparse.Namespace) -> dict[str, Any]:
-    """Durable accepted-or-refused bids per second on one hot lot, beside the echo."""
+    """Durable accepted-or-refused bids per second on hot lots, beside the limit that the options choose."""
     server_cores, driver_cores = cores_of_ours()
     if driver_cores:
         os.sched_setaffinity(0, driver_cores)
-    rates: list[float] = []
-    limits: list[float] = []
-    busy: list[float] = []
-    server_cpu: list[float] = []
-    per_cpu: list[float] = []
-    refused = failed = answers = 0
+    lots, nodes = options.lots, options.nodes
+    limit_is = options.against or ("nodes" if nodes > 1 else "lots" if lots > 1 else "echo")
+    if nodes > 1 and options.database != "postgresql":
+        raise SystemExit("several nodes need one PostgreSQL: --database postgresql")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
         url = stack.enter_context(database(options.database, folder))
         db = Database(url)
-        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
+        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=lots, sale=SALE))
         db.close()
-        port, pid = stack.enter_context(product(folder, url, cores=server_cores, no_journal=options.database == "none"))
-        echo_port, echo_pid = stack.enter_context(echo_server(server_cores))
-        lines, bids = bid_lines(port, world), Bids(world.auctions[0], max(1, options.in_flight // BIDDERS))
-        bids.load(lines, 30_000)
-        sample = drive(lines, options.in_flight, WARM_UP_S)
-        answer_bytes = 300
-        echoes = echo_lines(echo_port, BIDDERS, answer_bytes)
-        payload = lines[0].frames[-1][6:]
-        load_echo(echoes, payload, 60_000)
-        drive(echoes, options.in_flight, WARM_UP_S)
+        is_kept = options.database != "none"
+        servers = [
+            stack.enter_context(product(folder, url, cores=server_cores, no_journal=not is_kept)) for _ in range(nodes)
+        ]
+        ports, pids = [port for port, _ in servers], [pid for _, pid in servers]
+        bids = Bids(world.auctions)
+        lines = bid_lines(ports, world)
+        ours = Side(lines, pids, lambda count: bids.load(lines, count, lots=lots))
+        if limit_is == "lots":
+            limit = Side(lines, pids, lambda count: bids.load(lines, count))
+        elif limit_is == "nodes":
+            alone = bid_lines(ports[:1], world)
+            limit = Side(alone, pids[:1], lambda count: bids.load(alone, count, lots=lots))
+        elif limit_is == "naive":
+            naive_port, naive_pid = stack.enter_context(naive_server(url, server_cores))
+            naive = [connect(naive_port, "/", {}) for _ in range(BIDDERS)]
+            limit = Side(naive, [naive_pid], lambda count: bids.load(naive, count))
+        else:
+            echo_port, echo_pid = stack.enter_context(echo_server(server_cores))
+            echoes = echo_lines(echo_port, BIDDERS, 300)
+            bids.load(echoes, 1)
+            payload = echoes[0].supply.frames[0][6:]
+            limit = Side(echoes, [echo_pid], lambda count: load_echo(echoes, payload, count))
+        for side in (limit, ours):
+            side.measure(options.in_flight, WARM_UP_S)
+            side.runs.clear()
+            side.cpu.clear()
         for _ in range(options.runs):
-            load_echo(echoes, payload, int(120_000 * SECONDS))
-            before = cpu_seconds(echo_pid)
-            limit = drive(echoes, options.in_flight, SECONDS)
-            echo_cpu = cpu_seconds(echo_pid) - before
-            bids.load(lines, int(max(sample.rate * 3, 20_000) * SECONDS))
-            before = cpu_seconds(pid)
-            ours = drive(lines, options.in_flight, SECONDS)
-            our_cpu = cpu_seconds(pid) - before
-            server_cpu.append(our_cpu / ours.seconds)
-            per_cpu.append((ours.answers / our_cpu) / (limit.answers / echo_cpu))
-            rates.append(ours.rate)
-            limits.append(limit.rate)
-            busy += [ours.driver_cpu, limit.driver_cpu]
-            refused, failed, answers = refused + ours.refused, failed + ours.failed, answers + ours.answers
-        half = statistics.median(rates) / 2
-        bids.load(lines, int(half * 4))
+            limit.measure(options.in_flight, SECONDS)
+            ours.measure(options.in_flight, SECONDS)
+        half = ours.rate() / 2
+        ours.load(int(half * 4))
         paced = drive_open(lines, half, 3.0)
-    ratios = [ours / limit for ours, limit in zip(rates, limits, strict=True)]
+    ratios = [one.rate / other.rate for one, other in zip(ours.runs, limit.runs, strict=True)]
+    busy = max(run.driver_cpu for run in (*ours.runs, *limit.runs))
     return {
         "bench": "bids",
-        "ours": round(statistics.median(rates)),
-        "limit": round(statistics.median(limits)),
+        "ours": round(ours.rate()),
+        "limit": round(limit.rate()),
         "ratio": round(statistics.median(ratios), 3),
         "unit": "bids/s",
         "runs": options.runs,
         "database": options.database,
         "in_flight": options.in_flight,
         "bidders": BIDDERS,
-        "range": [round(min(rates)), round(max(rates))],
-        "limit_range": [round(min(limits)), round(max(limits))],
-        "refused_share": round(refused / answers, 3),
-        "failed": failed,
-        "server_cpu": round(statistics.median(server_cpu), 2),
-        "ratio_per_cpu_second": round(statistics.median(per_cpu), 3),
-        "driver_cpu": round(max(busy), 2),
-        "driver_ok": max(busy) < BUSY_DRIVER,
+        "lots": lots,
+        "nodes": nodes,
+        "range": [round(min(run.rate for run in ours.runs)), round(max(run.rate for run in ours.runs))],
+        "limit_range": [round(min(run.rate for run in limit.runs)), round(max(run.rate for run in limit.runs))],
+        "refused_share": round(sum(run.refused for run in ours.runs) / sum(run.answers for run in ours.runs), 3),
+        "failed": sum(run.failed for run in ours.runs),
+        "ack_p50_ms": round(statistics.median(run.percentile_ms(0.5) for run in ours.runs), 2),
+        "ack_p99_ms": round(statistics.median(run.percentile_ms(0.99) for run in ours.runs), 2),
+        "server_cpu": round(statistics.median(run.rate * cpu for run, cpu in zip(ours.runs, ours.cpu, strict=True)), 2),
+        "server_cpu_us": round(statistics.median(ours.cpu) * 1e6, 1),
+        "limit_cpu_us": round(statistics.median(limit.cpu) * 1e6, 1),
+        "ratio_per_cpu_second": round(
+            statistics.median(other / one for one, other in zip(ours.cpu, limit.cpu, strict=True)), 3
+        ),
+        "driver_cpu": round(busy, 2),
+        "driver_ok": busy < BUSY_DRIVER,
         "half_load": round(half),
         "half_load_p50_ms": round(paced.percentile_ms(0.5), 2),
         "half_load_p99_ms": round(paced.percentile_ms(0.99), 2),
-        "limit_is": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
+        "limit_is": LIMITS[limit_is],
     }
 
 
@@ -674,7 +737,7 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
                 line = _live_line(port, world.investors[run % 4])
                 amount = minor + run * (SALE.step_minor or 0)
                 bid = {
-                    "type": "bid", "id": f"recover-{run}", "auction": world.auctions[-1 - run],
+                    "type": "bid", "id": f"recover-{run}", "auction": world.auctions[-1 - run % auctions],
                     "amount": f"{amount // 100}.{amount % 100:02d}",
                 }  # fmt: skip
                 line.socket.sendall(client_frame(json.dumps(bid).encode()))
@@ -686,12 +749,12 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
                 if b'"accepted"' not in answer:
                     raise RuntimeError(answer.decode())
                 line.socket.close()
-    ours = statistics.median(took)
+    ours, limit = statistics.median(took), RECOVER_S if auctions > 1 else RECOVER_ONE_S
     return {
         "bench": "recover",
         "ours": round(ours, 2),
-        "limit": RECOVER_S,
-        "ratio": round(ours / RECOVER_S, 3),
+        "limit": limit,
+        "ratio": round(ours / limit, 3),
         "unit": "s",
         "runs": options.runs,
         "database": options.database,
@@ -699,6 +762,13 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
         "entries": entries * auctions,
         "range": [round(min(took), 2), round(max(took), 2)],
     }
+
+
+def run_decide(options: argparse.Namespace) -> dict[str, Any]:
+    """Bids per second of CPU through the pure core alone (web/bench_core.py)."""
+    from web import bench_core
+
+    return bench_core.run_decide(options)
 
 
 def run_tape(options: argparse.Namespace) -> dict[str, Any]:
@@ -709,7 +779,7 @@ def run_tape(options: argparse.Namespace) -> dict[str, Any]:
 
 
 BENCHES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "bids": run_bids, "echo": run_echo, "recover": run_recover, "tape": run_tape,
+    "bids": run_bids, "decide": run_decide, "echo": run_echo, "recover": run_recover, "tape": run_tape,
 }  # fmt: skip
 
 
@@ -717,7 +787,7 @@ def run(name: str, **options: Any) -> dict[str, Any]:
     """Run one bench and return its figures; `options` as on the command line (`database`, `in_flight`, `runs` ...)."""
     chosen = {
         "database": "sqlite", "in_flight": 256, "runs": 5, "auctions": RECOVER_AUCTIONS, "entries": RECOVER_ENTRIES,
-        "rows": TAPE_ROWS,
+        "rows": TAPE_ROWS, "lots": 1, "nodes": 1, "against": "",
     }  # fmt: skip
     return BENCHES[name](argparse.Namespace(**{**chosen, **options}))
 
@@ -738,6 +808,9 @@ def main() -> None:
     parser.add_argument("--auctions", type=int, default=RECOVER_AUCTIONS)
     parser.add_argument("--entries", type=int, default=RECOVER_ENTRIES)
     parser.add_argument("--rows", type=int, default=TAPE_ROWS)
+    parser.add_argument("--lots", type=int, default=1)
+    parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--against", choices=["naive"], default="")
     parser.add_argument("--json", action="store_true", help="one object")
     options = vars(parser.parse_args())
     as_json = options.pop("json")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +19,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from auctions import verify
-from auctions.journal import Entry
+from auctions.journal import Entry, NoAuction
 from auctions.proof import public_line
 from market.errors import BadInput, MarketError
 from market.inputs import Reader
@@ -338,7 +339,10 @@ def journal_export(
     """Write an auction's public journal, one line an entry: what `journal verify` and anybody else can check."""
     database = Database(settings().database)
     try:
-        lines = [public_line(entry) for entry in _entries(database, auction)]
+        opens = database.read(journal.load_fold, auction).auction.opens
+        lines = [public_line(entry, opens=opens) for entry in _entries(database, auction)]
+    except NoAuction:
+        lines = []
     finally:
         database.close()
     if not lines:
@@ -362,9 +366,17 @@ def _entries(database: Database, auction: int) -> Iterator[Entry]:
 def journal_verify(
     path: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     head: Annotated[str, typer.Option(help="SEQUENCE:HASH from a receipt or checkpoint.")] = "",
+    proof: Annotated[list[Path] | None, typer.Option(help="A receipt, checkpoint, tree head or proof; again.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="The platform's public keys, from their own address.")] = None,
 ) -> None:
     """Check a public journal without any server: its hashes, its order, every bid against the rules, its outcome."""
-    raise typer.Exit(verify.main([str(path), *(["--head", head] if head else [])]))
+    from auctions.verify import main as check
+    from web.signatures import is_signed
+
+    arguments = [str(path), *(["--head", head] if head else []), *(["--keys", str(keys)] if keys else [])]
+    for one in proof or []:
+        arguments += ["--proof", str(one)]
+    raise typer.Exit(check(arguments, is_signed))
 
 
 @app.command()
@@ -409,11 +421,16 @@ def trace_command(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="bids, echo, recover, tape; without one, all of them.")] = "",
+    name: Annotated[str, typer.Argument(help="bids, decide, echo, recover, tape; without one, all of them.")] = "",
     database: Annotated[str, typer.Option(help="sqlite, postgresql or none")] = "sqlite",
     in_flight: Annotated[int, typer.Option(help="Bids that wait for their answer at once.")] = 256,
     runs: Annotated[int, typer.Option(help="Rounds; the figure is their median.")] = 5,
     rows: Annotated[int, typer.Option(help="Of the tape.")] = 1_000_000,
+    lots: Annotated[int, typer.Option(help="bids: hot lots at once; the limit is one.")] = 1,
+    nodes: Annotated[int, typer.Option(help="bids: nodes on one PostgreSQL; the limit is one.")] = 1,
+    against: Annotated[str, typer.Option(help="bids: naive, in place of the echo.")] = "",
+    auctions: Annotated[int, typer.Option(help="recover: auctions that share the entries.")] = 2_000,
+    entries: Annotated[int, typer.Option(help="recover: entries in all journals.")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Measure, beside the limit, in the same run."""
@@ -422,8 +439,67 @@ def bench(
     for one in [name] if name else sorted(benches.BENCHES):
         if one not in benches.BENCHES:
             raise fail(f"there is no bench {one}; there are {', '.join(sorted(benches.BENCHES))}.")
-        figures = benches.run(one, database=database, in_flight=in_flight, runs=runs, rows=rows)
+        figures = benches.run(
+            one, database=database, in_flight=in_flight, runs=runs, rows=rows, lots=lots, nodes=nodes, against=against,
+            auctions=auctions, entries=entries,
+        )  # fmt: skip
         say(json.dumps(figures) if as_json else f"{benches.table(figures)}\n")
+
+
+# --- the keys that sign --------------------------------------------------------------------------------
+
+keys_app = typer.Typer(help="The keys that sign receipts, checkpoints and the log.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("list")
+def keys_list() -> None:
+    """Every public key with its validity, as it is published."""
+    from storage import proof
+
+    database = Database(settings().database)
+    try:
+        rows = database.read(proof.keys)
+    finally:
+        database.close()
+    for row in rows:
+        until = "in use" if row.valid_until is None else f"until {row.valid_until:%Y-%m-%d %H:%M:%S} UTC"
+        say(f"{row.key_id}  {row.public_key.hex()}  from {row.valid_from:%Y-%m-%d %H:%M:%S} UTC, {until}")
+
+
+@keys_app.command("rotate")
+def keys_rotate() -> None:
+    """Make a new signing key; the one before it signs for another day, and what it signed stays good."""
+    from web.proof import Signing
+    from web.security import renew_signing_key
+
+    chosen = settings()
+    if chosen.signing_key.get_secret_value() or not is_embedded(chosen):
+        say(f"CLEARLOT_SIGNING_KEY={b64encode(secrets.token_bytes(32)).decode()}")
+        say("Give it to every node and worker, and restart all of them within a day: each publishes it at its start.")
+        return
+    database = Database(chosen.database)
+    try:
+        signing = Signing(renew_signing_key(chosen))
+        signing.register(database)
+    finally:
+        database.close()
+    say(f"new key    {signing.signer.key_id}; restart the server within a day, then it signs")
+
+
+@keys_app.command("retire")
+def keys_retire(key: Annotated[str, typer.Argument(help="Its name, as `keys list` has it.")]) -> None:
+    """End a key now, because somebody else may have it; nodes that have no other sign nothing more."""
+    from storage import proof
+
+    database = Database(settings().database)
+    try:
+        database.in_transaction(proof.retire_key, key, at=utc_now())
+    except MarketError:
+        raise fail(f"there is no key {key}.") from None
+    finally:
+        database.close()
+    say(f"retired    {key}")
 
 
 def main() -> None:
