@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias, get_args
 from auctions.bidding import Auction, Bidder
 from auctions.english import English
 from auctions.formats import start
-from auctions.journal import ZERO_HASH, commitment_of, private_parts
+from auctions.journal import ZERO_HASH, commitment_of, facts_of
 from auctions.merkle import includes, leaf_hash
 from auctions.messages import (
     Admitted,
@@ -125,12 +125,12 @@ class Check:
         in_order = at_ms >= self.at_ms and (not overtaken or 0 <= arrived_ms < at_ms == self.at_ms)
         self.need(in_order, "time", "Time runs backwards.")
         verdict.sequence, verdict.auction_id, self.at_ms = sequence, auction_id, max(at_ms, self.at_ms)
-        facts = self._opened(parts, commitment)
-        if self.auction is None:
-            return self._create(events, auction_id, facts)
         try:
+            facts = self._opened(parts, commitment)
+            if self.auction is None:
+                return self._create(events, auction_id, facts)
             self._events(self.auction, events, arrived_ms, at_ms)
-        except (IndexError, TypeError, ValueError) as fault:
+        except (LookupError, TypeError, ValueError, AttributeError) as fault:
             self.problem("unreadable", f"The events make no sense: {type(fault).__name__}.")
             return False
         return True
@@ -141,7 +141,7 @@ class Check:
         if "private" in parts:
             good = commitment_of(parts["private"]) == commitment
             self.need(good, "commitment", "The opened private part is not the one that was committed to.")
-            facts += private_parts(parts["private"])[1] if good else []
+            facts += facts_of(parts["private"]) if good else []
         for one in parts.get("facts", []):
             path = [bytes.fromhex(each) for each in one["path"]]
             good = includes(leaf_hash(one["fact"].encode()), one["index"], one["of"], path, commitment)

@@ -105,17 +105,24 @@ def private_parts(private: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if private.startswith(FORMAT_1, AFTER_SALT):
         whole = json.loads(private)
         return whole["command"], whole["events"]
-    first, *facts = [json.loads(fact) for fact in private.split("\n")]
     events: list[dict[str, Any]] = []
     party: dict[str, Any] = {}
-    for fact in [each["fact"] for each in facts]:
+    for fact in facts_of(private):
         if fact["type"] == PARTY:
             party = fact
         elif fact["type"] == "limit_set":
             events.append({**fact, "party_id": party["party_id"]})
         else:
             events.append(fact)
-    return first["command"], events
+    return json.loads(private.partition("\n")[0])["command"], events
+
+
+def facts_of(private: str) -> list[dict[str, Any]]:
+    """Return the facts of a private text besides its command, as plain data; of format 1: the events."""
+    if private.startswith(FORMAT_1, AFTER_SALT):
+        events: list[dict[str, Any]] = json.loads(private)["events"]
+        return events
+    return [json.loads(text)["fact"] for text in private.split("\n")[1:]]
 
 
 PARTY = "party"  # who a bidder is: of LimitSet, but a fact of its own, so that it can be opened without the limit

@@ -57,6 +57,13 @@ def register_key(session: Session, public_key: bytes, *, at: datetime) -> str:
     return key_id
 
 
+def check_key(session: Session, key_id: str, *, at: datetime) -> None:
+    """See that a key may sign. Raises: Conflict `key_retired`."""
+    until = session.exec(select(SigningKey.valid_until).where(SigningKey.key_id == key_id)).first()
+    if until is not None and until <= at:
+        raise Conflict("key_retired", key=key_id)
+
+
 def retire_key(session: Session, key_id: str, *, at: datetime) -> None:
     """End a key now; what it signed before stays good. Raises: NotFound."""
     known = session.get(SigningKey, key_id)

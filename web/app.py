@@ -119,6 +119,7 @@ def create_app(settings: Settings) -> Starlette:
     app.state.settings = settings
     app.state.secrets = load_secrets(settings)
     app.state.signing = proof.Signing(app.state.secrets.signing_key)
+    app.state.opens = {}
     app.state.db = Database(settings.database)
     app.state.objects = open_objects(settings.objects)
     app.state.clock = utc_now

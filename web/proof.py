@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import json
 from base64 import b64encode
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import structlog
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import APIRouter, Query
 from fastapi import Request as ApiRequest
@@ -34,6 +33,7 @@ log = structlog.get_logger("proof")
 
 CHECKPOINTS_EVERY = timedelta(seconds=10)
 THOROUGH_EVERY = timedelta(hours=1)
+SEEN_FOR = timedelta(minutes=1)
 HEADS_SHOWN = 50
 LEAVES_AT_ONCE = 1_000
 HEAD_BYTES = 4_096
@@ -44,30 +44,26 @@ KEYS_ADDRESS = "/.well-known/clearlot-keys.json"
 
 
 class Signing:
-    """This node's key. It is published when the node starts, and looked at again with each round of checkpoints."""
+    """This node's key. It is published when the node starts; one that was retired signs no more."""
 
     def __init__(self, seed: bytes) -> None:
         key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public_key = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.signer = Signer(proof.key_name(self.public_key), key.sign)
+        self._seen_at = datetime.min.replace(tzinfo=UTC)
 
     def register(self, db: Database) -> None:
         """Publish the key, or see that it may still sign. Raises: Conflict `key_retired`."""
         db.in_transaction(kept.register_key, self.public_key, at=utc_now())
 
-    def document(self, text: str) -> dict[str, str]:
-        """A text, signed now."""
-        signed = proof.signed(text, self.signer, at_ms=kept.ms(utc_now()))
-        return kept.document(signed, self.public_key)
-
-
-def is_signed(public_key: bytes, signature: bytes, text: bytes) -> bool:
-    """Whether an Ed25519 signature is good: for auctions/verify.py, which has the standard library only."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    async def documents(self, db: Database, *texts: str) -> list[dict[str, str]]:
+        """Texts, signed now. Raises: Conflict `key_retired`, up to SEEN_FOR after it was."""
+        now = utc_now()
+        if now - self._seen_at > SEEN_FOR:
+            await db.read_in_thread(kept.check_key, self.signer.key_id, at=now)
+            self._seen_at = now
+        signed = [proof.signed(text, self.signer, at_ms=kept.ms(now)) for text in texts]
+        return [kept.document(one, self.public_key) for one in signed]
 
 
 # --- jobs ------------------------------------------------------------------------------------------------
@@ -135,24 +131,26 @@ async def receipt_of(request: Request, entry: Entry) -> dict[str, Any]:
     null for some seconds after the entry, and the checkpoint is then one of the entry itself.
     """
     signing: Signing = request.app.state.signing
-    covered = await request.state.db.read_in_thread(kept.inclusion, entry.auction_id, entry.sequence)
+    db: Database = request.state.db
+    covered = await db.read_in_thread(kept.inclusion, entry.auction_id, entry.sequence)
     covering, included = covered or (proof.checkpoint_of(entry), None)
-    return signing.document(proof.receipt(entry, covering)) | {
-        "checkpoint": signing.document(covering.text()), "log": included,
-    }  # fmt: skip
+    signed, checkpoint = await signing.documents(db, proof.receipt(entry, covering), covering.text())
+    return signed | {"checkpoint": checkpoint, "log": included}
 
 
 async def checkpoint_of(request: Request, head: Entry) -> dict[str, Any]:
     """A signed checkpoint of a journal's newest entry, and the newest one of this auction in the log (or null)."""
     signing: Signing = request.app.state.signing
     included = await request.state.db.read_in_thread(kept.newest_inclusion, head.auction_id)
-    return signing.document(proof.checkpoint_of(head).text()) | {"log": included}
+    [signed] = await signing.documents(request.state.db, proof.checkpoint_of(head).text())
+    return signed | {"log": included}
 
 
-def signed_checkpoint(request: Request, head: Entry) -> dict[str, str]:
+async def signed_checkpoint(request: Request, head: Entry) -> dict[str, str]:
     """A signed checkpoint alone, for the page of a room."""
     signing: Signing = request.app.state.signing
-    return signing.document(proof.checkpoint_of(head).text())
+    [signed] = await signing.documents(request.state.db, proof.checkpoint_of(head).text())
+    return signed
 
 
 def keys_document(rows: list[SigningKey]) -> dict[str, Any]:
@@ -269,4 +267,4 @@ async def get_consistency(request: ApiRequest, first: Size, second: Size) -> dic
     return {"consistency": found}
 
 
-__all__ = ["Signing", "api", "is_signed", "routes"]
+__all__ = ["Signing", "api", "routes"]

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import uuid4
 
 from fastapi import APIRouter, Header, Query
@@ -40,7 +40,10 @@ from web.security import Visitor, cookie_name, requires, set_cookie
 
 BIDS_SHOWN = 400
 JOURNAL_AT_ONCE = 500
+OPENS_KEPT = 64  # auctions that ended, of which a node remembers what stands open
 CONFIRM_STEPS = 10  # a bid that is more steps over the minimum is confirmed
+
+Opens: TypeAlias = Callable[[dict[str, Any]], bool]  # Auction.opens
 
 # What static/room.js says; it fills in the facts.
 SCRIPT_WORDS = {
@@ -208,7 +211,7 @@ async def _room(request: Request, shown: Shown) -> dict[str, Any]:
     standing, position = await request.app.state.gateway.look(shown.auction.id, party_id)
     rows = await request.state.db.read_in_thread(lots.bids, shown.auction.id, limit=BIDS_SHOWN)
     head = await _head(request, facts.auction_id, standing.sequence)
-    proven = {"head": head, "checkpoint": proofs.signed_checkpoint(request, head)}
+    proven = {"head": head, "checkpoint": await proofs.signed_checkpoint(request, head)}
     return _mine_context(request, facts, standing, position, shown) | {"bids": rows} | proven
 
 
@@ -535,18 +538,22 @@ async def download(request: Request) -> Response:
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 
-async def _opens(request: Request | ApiRequest, auction_id: int) -> Callable[[dict[str, Any]], bool] | None:
+async def _opens(request: Request | ApiRequest, auction_id: int) -> Opens | None:
     """Which private facts of a journal stand open now; None: nothing does, as long as it has not ended."""
+    kept: dict[int, Opens] = request.app.state.opens
+    if found := kept.get(auction_id):
+        return found
     standing, _ = await request.app.state.gateway.look(auction_id)
     if standing.result is None:
         return None
     fold: Fold = await request.state.db.read_in_thread(journal.load_fold, auction_id)
-    return fold.auction.opens
+    if len(kept) >= OPENS_KEPT:
+        kept.clear()
+    kept[auction_id] = fold.auction.opens  # nothing about it changes after the end
+    return kept[auction_id]
 
 
-async def _public_lines(
-    db: Database, auction_id: int, opens: Callable[[dict[str, Any]], bool] | None
-) -> AsyncIterator[str]:
+async def _public_lines(db: Database, auction_id: int, opens: Opens | None) -> AsyncIterator[str]:
     sequence = 0
     while entries := await db.read_in_thread(journal.entries_after, auction_id, sequence, limit=JOURNAL_AT_ONCE):
         sequence = entries[-1].sequence
