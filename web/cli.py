@@ -421,11 +421,16 @@ def trace_command(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="bids, echo, recover, tape; without one, all of them.")] = "",
+    name: Annotated[str, typer.Argument(help="bids, decide, echo, recover, tape; without one, all of them.")] = "",
     database: Annotated[str, typer.Option(help="sqlite, postgresql or none")] = "sqlite",
     in_flight: Annotated[int, typer.Option(help="Bids that wait for their answer at once.")] = 256,
     runs: Annotated[int, typer.Option(help="Rounds; the figure is their median.")] = 5,
     rows: Annotated[int, typer.Option(help="Of the tape.")] = 1_000_000,
+    lots: Annotated[int, typer.Option(help="bids: hot lots at once; the limit is one.")] = 1,
+    nodes: Annotated[int, typer.Option(help="bids: nodes on one PostgreSQL; the limit is one.")] = 1,
+    against: Annotated[str, typer.Option(help="bids: naive, in place of the echo.")] = "",
+    auctions: Annotated[int, typer.Option(help="recover: auctions that share the entries.")] = 2_000,
+    entries: Annotated[int, typer.Option(help="recover: entries in all journals.")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Measure, beside the limit, in the same run."""
@@ -434,7 +439,10 @@ def bench(
     for one in [name] if name else sorted(benches.BENCHES):
         if one not in benches.BENCHES:
             raise fail(f"there is no bench {one}; there are {', '.join(sorted(benches.BENCHES))}.")
-        figures = benches.run(one, database=database, in_flight=in_flight, runs=runs, rows=rows)
+        figures = benches.run(
+            one, database=database, in_flight=in_flight, runs=runs, rows=rows, lots=lots, nodes=nodes, against=against,
+            auctions=auctions, entries=entries,
+        )  # fmt: skip
         say(json.dumps(figures) if as_json else f"{benches.table(figures)}\n")
 
 
