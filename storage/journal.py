@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 
 from auctions.bidding import Phase, Standing
-from auctions.journal import SALT_DIGITS, ZERO_HASH, Answer, Busy, Entry, Fold, read_entry
+from auctions.journal import SALT_DIGITS, ZERO_HASH, Answer, Busy, Entry, Fold, commitment_of, read_entry
 from auctions.messages import BIDDER_COMMANDS, Closed, Create, LimitSet, Withdrawn
 from auctions.sequencer import Turned, TurnFailed, Work
 from storage import tables
@@ -42,6 +43,8 @@ OUTAGE = timedelta(seconds=4)  # every node's heart beats each second
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENDS = (Closed, Withdrawn)  # what leaves the work of settling behind
 SEPARATOR = "\x1e"  # JSON text cannot contain it
+ROWS = 1_000  # entries that are read at once
+read_json = msgspec.json.Decoder().decode  # four times as fast as the standard library's
 ALONE = 10  # turns in a row without another node's entries, before a lot's turns are taken at once
 FRESH_S = 1.0  # a reading of the database's clock is good for so long
 FENCE_MS = 500  # by how much the database's clock may differ from what a turn at once believed: less than the grace
@@ -240,12 +243,14 @@ def _check_behind(fold: Fold, head: int) -> None:
 
 
 def _follow(fold: Fold, rows: Any) -> list[Entry]:
-    entries = []
+    return list(_followed(fold, rows))
+
+
+def _followed(fold: Fold, rows: Any) -> Iterator[Entry]:
     for public, private, hash_ in rows:
-        entry = read_entry(public, private, fold.hash, bytes(hash_))
+        entry = read_entry(public, private, fold.hash, bytes(hash_), read_json)
         fold.follow(entry)
-        entries.append(entry)
-    return entries
+        yield entry
 
 
 def _settle(entry: Entry) -> tuple[str, str]:
@@ -603,7 +608,7 @@ def entries_after(session: Session, auction_id: int, sequence: int, *, limit: in
     )
     entries = []
     for public, private, hash_ in rows:
-        entries.append(read_entry(public, private, previous, hash_))
+        entries.append(read_entry(public, private, previous, hash_, read_json))
         previous = hash_
     return entries
 
@@ -612,14 +617,14 @@ def load_fold(session: Session, auction_id: int) -> Fold:
     """Return the auction as its journal has made it, every hash checked; an empty fold, when there is none."""
     fold = Fold(auction_id)
     entry = tables.Entry
-    _follow(
-        fold,
-        session.execute(
-            select(entry.public, entry.private, entry.hash)
-            .where(entry.auction_id == auction_id)
-            .order_by(col(entry.sequence))
-        ),
+    rows = session.connection().execute(  # plain rows, past what the session does with each
+        select(entry.public, entry.private, entry.hash)
+        .where(entry.auction_id == auction_id)
+        .order_by(col(entry.sequence)),
+        execution_options={"yield_per": ROWS},
     )
+    for _ in _followed(fold, rows):  # a hot lot has a million of them: none is held
+        pass
     return fold
 
 
@@ -631,10 +636,8 @@ def public_lines(session: Session, auction_id: int) -> Iterator[tuple[str, bytes
         .where(entry.auction_id == auction_id)
         .order_by(col(entry.sequence))
     )
-    previous = ZERO_HASH
     for public, private, hash_ in rows:
-        yield public, read_entry(public, private, previous, hash_).commitment(), hash_
-        previous = hash_
+        yield public, commitment_of(private), hash_
 
 
 @dataclass(frozen=True, slots=True)

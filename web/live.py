@@ -192,8 +192,8 @@ class Connection:
     """One socket: who is behind it and what it watches."""
 
     __slots__ = (
-        "acks", "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key",
-        "may_bid", "party", "party_id", "person_id", "socket", "watching",
+        "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key", "may_bid",
+        "party", "party_id", "person_id", "socket", "soon", "watching",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, visitor: Visitor, key: str) -> None:
@@ -209,7 +209,7 @@ class Connection:
         self.closed = False
         self.bucket = Bucket(gateway.messages_per_second, gateway.messages_burst, gateway.messages_burst, now)
         self.party = gateway.party(self.party_id)
-        self.acks: list[bytes] = []  # of the turn that is being told: they leave together
+        self.soon: list[bytes] = []  # of the turn that is being told: they leave together
         self.watching: dict[int, Watching] = {}
         self.held: deque[tuple[PlaceBid | SetProxy | StopProxy, float]] | None = None  # while the session is looked at
         self.behind_since: float | None = None
@@ -219,6 +219,12 @@ class Connection:
     def tell(self, facts: dict[str, Any]) -> None:
         """Send one message to this connection alone."""
         self.socket.tell(encode(facts))
+
+    def tell_soon(self, payload: bytes) -> None:
+        """Send a message together with all others that a turn has for this connection."""
+        if not self.soon:
+            self.gateway.tell_soon(self)
+        self.soon.append(payload)
 
     def on_text(self, text: str) -> None:
         """Take one message; never waits and never raises for anything that a client can send."""
@@ -304,9 +310,7 @@ class Connection:
 
     def _told(self, room: Room, id: str, answer: Told) -> None:
         if type(answer) is Entry:
-            if not self.acks:
-                self.gateway.acked.append(self)
-            self.acks.append(self.gateway.ack(room, id, answer, self.party_id))
+            self.tell_soon(self.gateway.ack(room, id, answer, self.party_id))
         elif type(answer) is Answered:
             self.gateway.spawn(self._told_again(room, id, answer.sequence))
         elif type(answer) is KeyReused:
@@ -485,7 +489,7 @@ class Gateway:
         self.rooms: dict[int, Room] = {}
         self.connections: set[Connection] = set()
         self.behind: set[Connection] = set()
-        self.acked: list[Connection] = []  # have acks that were not sent yet
+        self._soon: list[Connection] = []  # have messages of the turn that is being told
         self.trouble = ""  # an error's code, while nothing can be decided
         self.outage_since_ms: int | None = None  # the last time in which no node could decide
         self.outage_until_ms = 0
@@ -715,13 +719,20 @@ class Gateway:
 
     # --- after a turn -------------------------------------------------------------------------------
 
+    def tell_soon(self, connection: Connection) -> None:
+        """Send what a connection has to be told when the whole turn was told: one write for each socket."""
+        if not self._soon:
+            asyncio.get_running_loop().call_soon(self._tell_all_soon)
+        self._soon.append(connection)
+
+    def _tell_all_soon(self) -> None:
+        connections, self._soon = self._soon, []
+        for connection in connections:
+            payloads, connection.soon = connection.soon, []
+            connection.socket.tell_all(payloads)
+
     def _publish(self, turned: Turned) -> None:
         """Keep what a committed turn did, tell those whom it concerns, and have the watchers told."""
-        if self.acked:  # everybody was told: one write for each socket
-            acked, self.acked = self.acked, []
-            for connection in acked:
-                acks, connection.acks = connection.acks, []
-                connection.socket.tell_all(acks)
         room = self.rooms.get(turned.auction_id)
         if room is None:
             return
@@ -879,9 +890,8 @@ class Gateway:
         for kind, party_id in (("outbid", room.leader_party_id), ("leading", turned.leader_party_id)):
             if party_id is not None and (party := self._parties.get(party_id)) and party.connections:
                 payload = encode({"type": kind, **facts})
-                frame = text_frame(payload)
                 for connection in party.connections:
-                    connection.socket.tell_frame(frame, payload)
+                    connection.tell_soon(payload)
         room.leader_party_id = turned.leader_party_id
 
     # --- connections --------------------------------------------------------------------------------
