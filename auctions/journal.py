@@ -142,9 +142,7 @@ def _facts(event: Event) -> tuple[str, ...]:
 
 
 def _private_text(command: str, hidden: list[Event], salt: str) -> str:
-    """Return the facts of an entry, one on each line; `command` is its text, `salt` SALT_DIGITS hex digits."""
-    if not hidden:
-        return f'{{"salt":"{salt}","command":{command}}}'
+    """Return the facts of an entry with private events, one on each line; `command` is its text."""
     facts = [f'"command":{command}']
     for event in hidden:
         facts += [f'"fact":{text}' for text in _facts(event)]
@@ -261,11 +259,23 @@ class Fold:
                 return NothingToDo(auction.due_at_ms())
         sequence = self.sequence + 1
         arrived = "" if at_ms == arrived_ms else f'"arrived_ms":{arrived_ms},'
-        public = ",".join([event.text() for event in events if event.public])
-        private = _private_text(text, [event for event in events if not event.public], salt)
-        public = f'{{"auction":{self.auction_id},"sequence":{sequence},"at_ms":{at_ms},{arrived}"events":[{public}]}}'
+        shown: list[str] = []
+        hidden: list[Event] = []
+        for event in events:
+            if event.public:
+                shown.append(event.text())
+            else:
+                hidden.append(event)
+        texts = shown[0] if len(shown) == 1 else ",".join(shown)
+        public = f'{{"auction":{self.auction_id},"sequence":{sequence},"at_ms":{at_ms},{arrived}"events":[{texts}]}}'
+        if hidden:
+            private = _private_text(text, hidden, salt)
+            commitment = commitment_of(private)
+        else:
+            private = f'{{"salt":"{salt}","command":{text}}}'
+            commitment = leaf_hash(private.encode())
         previous = self.hash
-        chained = sha256(previous + public.encode() + commitment_of(private)).digest()
+        chained = sha256(previous + public.encode() + commitment).digest()
         for event in events:
             auction.apply(event, at_ms)
         self._auction = auction
