@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from sqlmodel import select
+from sqlalchemy import text
+from sqlmodel import Session, select
 
 from auctions.journal import Answered, Busy, Entry, Fold
 from auctions.messages import Bid, Command, PlaceBid, Withdraw
@@ -199,6 +200,33 @@ async def test_what_leaves_more_than_entries_goes_under_the_lock(db: Database, w
         assert turns.at_once == 1
         rows = db.read(lambda s: s.exec(select(tables.Outbox.key)).all())
         assert f"settle:{fold.auction_id}" in rows
+
+
+async def test_a_journal_that_lost_its_end_is_read_anew(db: Database, world: World) -> None:
+    """A standby that was promoted before it had everything: what this node knows is not the journal any more."""
+    fold = db.read(journal.load_fold, world.auctions[0])
+    async with node(db.url) as turns:
+        minor = await settle_in(turns, world, fold)
+        known = fold.sequence
+
+        def lose(session: Session) -> None:
+            session.execute(text("ALTER TABLE entry DISABLE TRIGGER USER"))
+            where = "auction_id = :auction AND sequence = :last"
+            session.execute(text(f"DELETE FROM entry WHERE {where}"), {"auction": fold.auction_id, "last": known})
+            session.execute(
+                text("UPDATE auction SET sequence = :head WHERE id = :auction"),
+                {"auction": fold.auction_id, "head": known - 1},
+            )
+
+        db.in_transaction(lose)
+        with pytest.raises(TurnFailed, match="was known"):
+            await take(turns, fold, bid(world, 1, minor))
+        fold = db.read(journal.load_fold, fold.auction_id)  # as the sequencer does
+        assert fold.sequence == known - 1
+        [entry] = (await take(turns, fold, bid(world, 1, minor))).answers
+        assert isinstance(entry, Entry)
+        assert entry.sequence == known
+    assert len(db.read(journal.entries_after, fold.auction_id, 0, limit=100)) == known
 
 
 class Wire:
