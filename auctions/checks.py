@@ -33,6 +33,7 @@ from auctions.messages import (
     read_event,
 )
 from auctions.proof import canonical, public_line_of
+from auctions.stage_checks import staged
 
 LINE_LENGTH = 1_000_000  # characters; the first entry carries a whole ruleset
 ENTRY = ["auction", "sequence", "at_ms", "events"]
@@ -164,6 +165,7 @@ class Check:
         for fact in facts:
             if fact["type"] == "reserve_set" and terms.reserve == "hidden":
                 self.auction.reserve_minor = fact["reserve_minor"]
+        self.auction.apply(events[0], self.at_ms)
         return True
 
     def _events(self, auction: Auction, events: list[Event], arrived_ms: int, at_ms: int) -> None:
@@ -343,7 +345,14 @@ def _extension(auction: English, arrived_ms: int) -> list[Extended]:
     return [Extended(end_ms, auction.extensions + 1, "bid")] if end_ms > auction.closes_at_ms else []
 
 
-JUDGES: dict[str, Judge] = {"english": english}
+JUDGES: dict[str, Judge] = {
+    "english": english,
+    "rounds": staged,
+    "gong": staged,
+    "dutch": staged,
+    "hybrid": staged,
+    "fixed_price": staged,
+}
 
 
 # --- Bytes ----------------------------------------------------------------------------------------------------------

@@ -30,7 +30,9 @@ from auctions.messages import (
     Tick,
     Withdraw,
 )
+from auctions.proof import public_line
 from auctions.rulesets import Ruleset, Terms, Timing, packaged
+from auctions.verify import verify
 from tests.auctions.game import LOT, SALT
 from tests.auctions.stage_models import MODELS, RoundsModel, StageModel
 
@@ -154,6 +156,8 @@ class StageGame:
         """What is under seal shows in no public text before it is opened, and nobody's party id ever does."""
         shown = json.loads(entry.public)
         assert "party" not in entry.public
+        opened = [event for event in entry.events if isinstance(event, Revealed)]
+        assert opened == sorted(opened, key=lambda each: (each.amount_minor, -each.place)), "the best is not the last"
         for event in entry.events:
             assert not event.public or type(event).__name__ != "OfferSealed"
             if isinstance(event, OfferSealed) and not isinstance(command, Bar):
@@ -267,6 +271,8 @@ class StageGame:
             seen.reserve_met = auction.standing(0, self.at).reserve_met
         assert seen == auction.standing(0, self.at)
         assert (public.due_at_ms(), public.closed) == (auction.due_at_ms(), auction.closed)
+        verdict = verify([public_line(entry) for entry in self.entries])
+        assert (verdict.problems, verdict.closed) == ([], auction.closed)
         for command, _ in self.sent.values():
             assert type(again.take(command, 0, SALT)).__name__ == "Answered"
         assert sum(isinstance(event, Closed) for entry in self.entries for event in entry.events) <= 1
@@ -287,7 +293,7 @@ def play(rng: Random, game: StageGame, steps: int) -> None:
         game.do(draw_admit(rng, game, party), 10)
     if game.terms.ruleset.format == "rounds":
         for party in rng.sample(range(1, 5), rng.randint(1, 4)):
-            game.do(PlaceBid(game.id(), party, 1_000 + rng.choice([0, 0, 50, 50, 60, 300])), 20 + party)
+            game.do(PlaceBid(game.id(), party, 1_000 + rng.choice([0, 0, 50, 50, 60, 300, -1])), 20 + party)
     if rng.random() < 0.9:
         game.do(Tick(), (game.model.due_at() or 0) - rng.choice([0, 0, 0, 1]))
     for _ in range(steps):
@@ -296,15 +302,19 @@ def play(rng: Random, game: StageGame, steps: int) -> None:
         if game.sent and rng.random() < 0.05:
             game.again(rng.choice(list(game.sent.values()))[0], at)
         game.do(command, at)
+    model = game.model
     if rng.random() < 0.7:  # to its end
-        if game.model.paused_at is not None:
+        if model.paused_at is not None:
             game.do(Resume(game.id()), game.at)
-        while (due := game.model.due_at()) is not None:
-            for party in rng.sample(sorted(game.model.parties), len(game.model.parties)):
+        while (due := model.due_at()) is not None:
+            for party in rng.sample(sorted(model.parties), len(model.parties)):
                 at = max(game.at - 200, due - 1_000 - rng.choice([0, 1, 1, 3_000]))
                 game.do(draw_bid(rng, game, party, at), at)
-            due = game.model.due_at() or due
+            due = model.due_at() or due
             tick(game, max(game.at, due))
+            if model.decided and rng.random() < 0.3:  # somebody whom we kept waiting
+                late = max(0, model.decided - rng.choice([0, 1, 1]))
+                game.do(draw_bid(rng, game, rng.randint(1, 4), late), late)
     game.replay()
 
 
@@ -319,7 +329,8 @@ def draw_instant(rng: Random, game: StageGame) -> int:
     if kind < 0.45:
         return game.at + rng.choice([0, 0, 1, 50, 500, 2_000])
     if kind < 0.52:
-        return max(0, game.at - rng.choice([1, 3, 900]))
+        late = [1, 3, 900, 1_001, *([game.at - model.decided, game.at - model.decided + 1] if model.decided else [])]
+        return max(0, game.at - rng.choice(late))
     parts = [part for part in model.parts() if part.start > 0]
     edges = [edge + model.offset for part in parts for edge in (part.start, part.end)]
     due = model.due_at()
@@ -345,7 +356,7 @@ def draw_bid(rng: Random, game: StageGame, party: int, at: int) -> Command:
         return Take(game.id(), party, number, price + rng.choice([0, 0, 0, 0, 0, 1, -step]))
     mine = next((offer.amount for offer in model.best() if offer.party == party), game.terms.opening_minor)
     price = model.price() or game.terms.opening_minor
-    near = [mine + step, mine + step, mine, mine + step - 1, price + step, price + step, price + step // 2]
+    near = [mine + step, mine + step, mine, mine - 1, mine + step - 1, price + step, price + step, price + step // 2]
     near += [price, price + 1, price + 1, price + 10, price + 11, price + 3 * step, price + 5 * step]
     near += [me.limit, me.limit + 1] if me else []
     near += [offer.amount for offer in model.sealed.values()]
