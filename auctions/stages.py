@@ -13,6 +13,9 @@ One tie rule for all of them (`right`): the higher amount, and of equal ones the
 turns of a round, the leader, the award and the runner-up follow it.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from auctions.bidding import Auction, Bidder, Events, Position, Stage, Standing
 from auctions.messages import (
     Bid,
@@ -34,6 +37,9 @@ from auctions.messages import (
 from auctions.rulesets import Terms
 
 
+STILL = (Refused, OfferSealed)  # what moves no stage
+
+
 def right(bidder: Bidder) -> tuple[int, int]:
     """Return the key by which published offers are ordered: the greatest leads."""
     return bidder.offered_minor, -bidder.offered_order
@@ -47,7 +53,7 @@ def sealed_right(bidder: Bidder) -> tuple[int, int]:
 class Clocked(Auction):
     """Besides what `Auction` has: `leader`, `bids` (published ones), `places` (offers so far, sealed ones included)."""
 
-    __slots__ = ("_stages", "bids", "leader", "places", "seen_ms")
+    __slots__ = ("_stages", "bids", "leader", "places", "revealed", "seen_ms")
 
     def __init__(self, terms: Terms) -> None:
         super().__init__(terms)
@@ -55,6 +61,7 @@ class Clocked(Auction):
         self.bids = 0
         self.places = 0
         self.seen_ms = 0  # the instant of the last entry
+        self.revealed: tuple[tuple[int, int], ...] = ()  # (bidder, amount) of every offer that was sealed and is not
         self._stages: tuple[Stage, ...] | None = None
 
     # --- What a format says -------------------------------------------------------------------------------------
@@ -206,6 +213,12 @@ class Clocked(Auction):
         """Return what follows when a bidder takes back what he has sealed."""
         return self.stop_proxy(bidder) or (Refused(bidder.number, "nothing_sealed", {}),)
 
+    def opens(self, fact: Mapping[str, Any]) -> bool:
+        """As `Auction.opens`; with the outcome every offer that was revealed is opened, and no other one."""
+        if fact["type"] == "offer_sealed":
+            return self.closed is not None and (fact["bidder"], fact["amount_minor"]) in self.revealed
+        return super().opens(fact)
+
     def wait(self, bidder: Bidder, arrived_ms: int) -> Refused:
         """Return the refusal of what came in a pause: it names the stage after it."""
         rest = [stage for stage in self.stages() if stage.name != "pause"]
@@ -237,13 +250,15 @@ class Clocked(Auction):
     def apply(self, event: Event, at_ms: int) -> None:
         """Change the state by `event` of an entry at `at_ms`."""
         self.seen_ms = at_ms
-        self._stages = None
+        if not isinstance(event, STILL):
+            self._stages = None
         match event:
             case Bid():
                 self.places += 1
                 self._offer(self.bidders[event.bidder - 1], event.amount_minor, self.places)
             case Revealed():
                 self.places = max(self.places, event.place)
+                self.revealed = (*self.revealed, (event.bidder, event.amount_minor))
                 bidder = self.bidders[event.bidder - 1]
                 bidder.sealed_minor = bidder.sealed_order = 0
                 self._offer(bidder, event.amount_minor, event.place)
