@@ -36,7 +36,6 @@ from auctions.messages import (
 )
 from auctions.rulesets import Terms
 
-
 STILL = (Refused, OfferSealed)  # what moves no stage
 
 
@@ -156,6 +155,8 @@ class Clocked(Auction):
 
     def _decide_disturbed(self, command: Disturbed, arrived_ms: int) -> Events:
         if self.stopped or not self.opened or not self.opens_at_ms <= arrived_ms < self.closes_at_ms:
+            return ()
+        if self.settled():
             return ()
         if command.cause == "outage":
             if self.terms.ruleset.timing.outage == "close_as_of":

@@ -276,7 +276,7 @@ class StageModel:
             self.paused_at = at
 
     def disturbed(self, command: Disturbed, arrived: int, at: int) -> str:
-        if self.stopped() or not self.opened or not self.opens <= arrived < self.closes:
+        if self.stopped() or self.settled() or not self.opened or not self.opens <= arrived < self.closes:
             return "nothing"
         if command.cause == "outage":
             if self.timing.outage == "close_as_of":

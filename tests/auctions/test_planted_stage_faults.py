@@ -50,6 +50,7 @@ FAULTS = {
     "an outage after the stage counts": ("stages", "since_ms is not None and since_ms >= end_ms", "False"),
     "an outage after the sale counts": ("stages", "reachable or self.settled() or", "reachable or"),
     "close_as_of waits": ("stages", ' or timing.outage == "close_as_of"\n', "\n"),
+    "a disturbance after the sale": ("stages", "        if self.settled():\n            return ()\n", ""),
     "what was lost before the opening is given": (
         "stages",
         "since_ms = max(since_ms, self.opens_at_ms)",
@@ -117,7 +118,7 @@ FAULTS = {
     "what is public stays sealed": ("stages", "bidder.sealed_minor = bidder.sealed_order = 0", "pass"),
     "a retracted offer stays": ("stages", "bidder.sealed_minor = event.amount_minor or 0", "bidder.sealed_minor = event.amount_minor or bidder.sealed_minor"),
     "a sealed offer is public": ("stages", "self.places += 1\n                bidder = self.bidders[event.bidder - 1]\n                bidder.sealed_minor", "self.places += 1\n                bidder = self.bidders[event.bidder - 1]\n                self._offer(bidder, event.amount_minor or 0, self.places)\n                bidder.sealed_minor"),
-    "stages are remembered too long": ("stages", "        self.seen_ms = at_ms\n        self._stages = None", "        self.seen_ms = at_ms"),
+    "stages are remembered too long": ("stages", "if not isinstance(event, STILL):", "if False:"),
     "the last one leads": ("stages", "if self.leader is None or right(bidder) > right(self.leader):", "if True:"),
     # --- the Dutch clock
     "the clock does not wait": ("dutch", "self.clock_ms += by_ms", "pass"),
