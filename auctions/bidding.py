@@ -2,8 +2,10 @@
 next.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from auctions.messages import (
     Admit,
@@ -30,8 +32,10 @@ from auctions.messages import (
     ReserveSet,
     Resume,
     Resumed,
+    Retract,
     SetProxy,
     StopProxy,
+    Take,
     Tick,
     Withdraw,
     Withdrawn,
@@ -61,8 +65,26 @@ class Bidder:
     maximum_minor: int = 0
     offered_minor: int = 0  # his highest bid that everybody has seen
     offered_order: int = (
-        0  # its place among all bids of the auction; at equal amounts the later one had the better right
+        0  # its place among all bids of the auction; who has the better right at equal amounts, the format says
     )
+    sealed_minor: int = 0  # what he has handed in and nobody has seen yet
+    sealed_order: int = 0  # its place among all offers
+
+
+@dataclass(slots=True)
+class Stage:
+    """A part of an auction that has stages, from `starts_at_ms` (included) to `ends_at_ms` (not included).
+
+    name: "pause" (nobody may bid), "offers" (sealed, before the opening), "turn", "round", "dutch", "fixed", "sealed",
+    "best". number: of the turn or round, counted from 1; of the Dutch step, from 0, as `Take` names it.
+    """
+
+    name: str
+    number: int
+    starts_at_ms: int
+    ends_at_ms: int
+    price_minor: int | None = None  # what it asks
+    bidder: int | None = None  # whose turn it is, where that is known already
 
 
 @dataclass(slots=True)
@@ -84,6 +106,7 @@ class Standing:
     reason: str | None  # of the pause or withdrawal
     reserve_met: bool | None  # None: there is no reserve beside the opening
     result: str | None  # sold, unsold, reserve_not_met; None: not closed
+    stage: Stage | None = None  # None: the format has no stages, or there is none at that instant
 
 
 @dataclass(slots=True)
@@ -99,6 +122,9 @@ class Position:
     maximum_minor: int | None  # the most he is bound to or lets the system bid; None: has not bid
     limit_minor: int
     priority_rank: int | None
+    actions: tuple[str, ...] = ()  # what he may do now: "bid", "proxy", "take", "seal", "retract"
+    acts_at_ms: int | None = None  # when he may act next, if that is later and known: his turn, the next round
+    sealed_minor: int | None = None  # what he handed in and nobody has seen yet
 
 
 class Auction:
@@ -112,6 +138,7 @@ class Auction:
         "by_party",
         "closed",
         "closes_at_ms",
+        "decided_ms",
         "extensions",
         "hard_end_ms",
         "opened",
@@ -119,6 +146,7 @@ class Auction:
         "paused_at_ms",
         "reason",
         "reserve_minor",
+        "sequence",
         "stopped",
         "terms",
         "withdrawn",
@@ -134,13 +162,15 @@ class Auction:
         self.reserve_minor = terms.reserve_minor  # of a hidden one: None until ReserveSet
         self.bidders: list[Bidder] = []  # number n stands at n - 1
         self.by_party: dict[int, Bidder] = {}
-        self.bid_sequence: int | None = None  # kept by `Fold`, which numbers the entries
+        self.sequence = 0  # of the entry whose events are applied; set by `Fold`, which numbers them
+        self.bid_sequence: int | None = None
         self.extensions = 0  # by bids
         self.opened = False
         self.paused_at_ms: int | None = None
         self.withdrawn = False
         self.stopped = False  # paused, withdrawn or closed: one look on the way of a bid
         self.closed: Closed | None = None
+        self.decided_ms = 0  # what arrived before this can change nothing any more: its stage was decided
         self.reason: str | None = None
 
     # --- What a format says -------------------------------------------------------------------------------------
@@ -153,12 +183,15 @@ class Auction:
         """Return how the auction ends as it stands."""
         raise NotImplementedError
 
-    def standing(self, sequence: int) -> Standing:
-        """Return what everybody may see; `sequence` is the number of the last entry."""
+    def standing(self, sequence: int, at_ms: int | None = None) -> Standing:
+        """Return what everybody may see; `sequence` is the number of the last entry.
+
+        Where stages follow a clock, they are those at `at_ms`; without it, at the last entry.
+        """
         raise NotImplementedError
 
-    def position(self, party_id: int) -> Position | None:
-        """Return where a party stands, or None, when it was not admitted."""
+    def position(self, party_id: int, at_ms: int | None = None) -> Position | None:
+        """Return where a party stands, or None, when it was not admitted. `at_ms`: as for `standing`."""
         raise NotImplementedError
 
     def bound_minor(self, bidder: Bidder) -> int:
@@ -168,6 +201,49 @@ class Auction:
     def stop_proxy(self, bidder: Bidder) -> Events:
         """Return what ends a bidder's automatic bids; nothing, when he has none."""
         raise NotImplementedError
+
+    def opens(self, fact: Mapping[str, Any]) -> bool:
+        """Return whether a private fact of this journal stands open to everybody by now (docs/proof.md, Opening).
+
+        `fact`: a private event as plain data; of LimitSet there are two, {"type":"party","bidder","party_id"} and
+        {"type":"limit_set","bidder","limit_minor"}. A format that opens more (sealed amounts) says so here.
+        """
+        if self.closed is None:
+            return False
+        opens = self.terms.ruleset.opens or ()
+        match fact["type"]:
+            case "party":
+                return "winner" in opens and self.closed.result == "sold" and fact["bidder"] == self.closed.bidder
+            case "reserve_set":
+                return "reserve" in opens
+            case "maximum_set":
+                return "maxima" in opens
+        return False
+
+    # --- What a format may say otherwise ------------------------------------------------------------------------
+
+    opens_by_bid = True  # a bid that arrives after the opening instant opens the auction, if the timer has not yet
+
+    def decide_early(self, bidder: Bidder, command: BidderCommand, arrived_ms: int) -> Events:
+        """Return what a bidder's command causes that arrived before the opening."""
+        facts = {"opens_at_ms": self.opens_at_ms, "arrived_at_ms": arrived_ms}
+        return (Refused(bidder.number, "not_open_yet", facts),)
+
+    def left_ms(self, paused_at_ms: int) -> int:
+        """Return how long a paused auction goes on after its pause."""
+        ruleset = self.terms.ruleset
+        # Time stood still from the pause, or from the opening, when that had not come.
+        left_ms = max(0, self.closes_at_ms - max(paused_at_ms, self.opens_at_ms))
+        if left_ms <= ruleset.disturbed_window_ms:
+            left_ms = max(left_ms, ruleset.timing.resume_least_ms)
+        return left_ms
+
+    def rescheduled_end_ms(self, command: Reschedule) -> int:
+        """Return when a rescheduled auction ends."""
+        return command.closes_at_ms
+
+    def shift(self, by_ms: int) -> None:
+        """Move whatever follows a clock: the end has moved by so much."""
 
     # --- Reading ------------------------------------------------------------------------------------------------
 
@@ -199,7 +275,7 @@ class Auction:
             at_ms: the instant of the entry, not before the one before it: for everything else.
         """
         match command:
-            case PlaceBid() | SetProxy() | StopProxy():
+            case PlaceBid() | SetProxy() | StopProxy() | Take() | Retract():
                 return self._decide_bidder(command, arrived_ms)
             case Tick():
                 return (Opened(),) if not self.stopped and not self.opened and at_ms >= self.opens_at_ms else ()
@@ -232,13 +308,12 @@ class Auction:
             refused.bidder = bidder.number
             return (refused,)
         if arrived_ms < self.opens_at_ms:
-            facts = {"opens_at_ms": self.opens_at_ms, "arrived_at_ms": arrived_ms}
-            return (Refused(bidder.number, "not_open_yet", facts),)
+            return self.decide_early(bidder, command, arrived_ms)
         if arrived_ms >= self.closes_at_ms:
             facts = {"closed_at_ms": self.closes_at_ms, "arrived_at_ms": arrived_ms}
             return (Refused(bidder.number, "too_late", facts),)
         events = self.decide_bid(bidder, command, arrived_ms)
-        return events if self.opened else (Opened(), *events)
+        return events if self.opened or not self.opens_by_bid else (Opened(), *events)
 
     def _ended(self, at_ms: int, *, paused_is_fine: bool = False) -> Refused | None:
         """Return the refusal of what needs an auction that has not ended (and does not stand still), or None."""
@@ -318,11 +393,7 @@ class Auction:
     def _decide_resume(self, at_ms: int) -> Events:
         if self.paused_at_ms is None or self.stopped_for_good:
             return (Refused(None, "not_paused", {}),)
-        ruleset = self.terms.ruleset
-        # Time stood still from the pause, or from the opening, when that had not come.
-        left_ms = max(0, self.closes_at_ms - max(self.paused_at_ms, self.opens_at_ms))
-        if left_ms <= ruleset.disturbed_window_ms:
-            left_ms = max(left_ms, ruleset.timing.resume_least_ms)
+        left_ms = self.left_ms(self.paused_at_ms)
         opens_at_ms = self.opens_at_ms if self.opens_at_ms <= self.paused_at_ms else max(self.opens_at_ms, at_ms)
         return (Resumed(opens_at_ms, max(opens_at_ms, at_ms) + left_ms),)
 
@@ -334,7 +405,7 @@ class Auction:
         opens_at_ms, closes_at_ms = command.opens_at_ms, command.closes_at_ms
         if not at_ms <= opens_at_ms < closes_at_ms:
             return (Refused(None, "bad_times", {"opens_at_ms": opens_at_ms, "closes_at_ms": closes_at_ms}),)
-        return (Rescheduled(opens_at_ms, closes_at_ms, command.reason),)
+        return (Rescheduled(opens_at_ms, self.rescheduled_end_ms(command), command.reason),)
 
     @property
     def stopped_for_good(self) -> bool:
@@ -379,8 +450,11 @@ class Auction:
                 self.withdrawn, self.reason, self.stopped = True, event.reason, True
             case Closed():
                 self.closed, self.stopped = event, True
+                self.closes_at_ms = self.decided_ms = event.closed_at_ms
 
     def _move_end(self, closes_at_ms: int, *, keep_hard_end: bool = False) -> None:
+        by_ms = closes_at_ms - self.closes_at_ms
         if self.hard_end_ms is not None and not keep_hard_end:
-            self.hard_end_ms += closes_at_ms - self.closes_at_ms
+            self.hard_end_ms += by_ms
         self.closes_at_ms = closes_at_ms
+        self.shift(by_ms)

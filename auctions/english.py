@@ -19,6 +19,7 @@ from auctions.messages import (
     MaximumSet,
     PlaceBid,
     Refused,
+    SetProxy,
     StopProxy,
 )
 from auctions.rulesets import Terms
@@ -58,6 +59,8 @@ class English(Auction):
                 return (Refused(bidder.number, "maximum_below_amount", facts),)
             if proxy == "always":
                 amount_minor = None
+        elif not isinstance(command, SetProxy | StopProxy):
+            return (Refused(bidder.number, "wrong_action", {}),)
         elif proxy == "off":
             return (Refused(bidder.number, "proxy_off", {}),)
         elif isinstance(command, StopProxy):
@@ -217,7 +220,7 @@ class English(Auction):
 
     def apply(self, event: Event, at_ms: int) -> None:
         """Change the state by `event` of an entry at `at_ms`."""
-        if not isinstance(event, Bid | AutoBid):
+        if type(event) is not Bid and type(event) is not AutoBid:
             super().apply(event, at_ms)
             return
         bidder = self.bidders[event.bidder - 1]
@@ -226,6 +229,7 @@ class English(Auction):
             self.rival_minor = self.price_minor  # the beaten maximum has been bid in full by now; 0 at the first bid
             self.leader = bidder
         self.bids += 1
+        self.bid_sequence = self.sequence
         self.price_minor = bidder.offered_minor = amount_minor
         bidder.offered_order = self.bids
         if amount_minor > bidder.maximum_minor:
@@ -234,7 +238,7 @@ class English(Auction):
 
     # --- Reading ------------------------------------------------------------------------------------------------
 
-    def standing(self, sequence: int) -> Standing:
+    def standing(self, sequence: int, at_ms: int | None = None) -> Standing:
         """Return what everybody may see; `sequence` is the number of the last entry."""
         has_reserve = self.terms.reserve != "none"
         return Standing(
@@ -257,7 +261,7 @@ class English(Auction):
             result=self.closed.result if self.closed else None,
         )
 
-    def position(self, party_id: int) -> Position | None:
+    def position(self, party_id: int, at_ms: int | None = None) -> Position | None:
         """Return where a party stands, or None, when it was not admitted."""
         bidder = self.by_party.get(party_id)
         if bidder is None:
@@ -275,6 +279,9 @@ class English(Auction):
             minimum_minor = self.minimum_minor
         else:
             minimum_minor = bidder.maximum_minor + (self._step_minor or 1)
+        actions: tuple[str, ...] = ()
+        if not self.stopped and self.opened and not bidder.barred:
+            actions = ("bid",) if self._rules.proxy == "off" else ("bid", "proxy")
         return Position(
             bidder=bidder.number,
             state=state,
@@ -283,4 +290,5 @@ class English(Auction):
             maximum_minor=bidder.maximum_minor or None,
             limit_minor=bidder.limit_minor,
             priority_rank=bidder.priority_rank,
+            actions=actions,
         )

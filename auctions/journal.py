@@ -1,45 +1,61 @@
 """The journal of one auction: numbered entries in a hash chain, and the fold that makes them and follows them.
 
-An entry has two texts, both canonical JSON (UTF-8, no spaces, this order of names, written once and kept as written):
+An entry has a public text and private facts, all canonical JSON (UTF-8, no spaces, this order of names, written once
+and kept as written):
 
     public   {"auction":7,"sequence":42,"at_ms":1764000000000,"events":[{"type":"bid","bidder":3,"amount_minor":900}]}
-    private  {"salt":"<32 hex digits>","events":[...],"command":{"type":"place_bid","id":"...","party_id":812,...}}
+    fact 0   {"salt":"<32 hex digits>","command":{"type":"place_bid","id":"...","party_id":812,...}}
+    fact 1   {"salt":"<32 others>","fact":{"type":"maximum_set","bidder":3,"maximum_minor":1500}}   and so on
 
-    commitment = SHA-256(private)          the salt keeps anybody from guessing what is behind it
+    commitment = root of the Merkle tree over the facts (auctions/merkle.py; of one fact: SHA-256(0x00 + fact))
     hash       = SHA-256(hash of the entry before (32 bytes; of the first: zeros) + public + commitment (32 bytes))
 
-So whoever has the public texts, the commitments and the hashes can recompute the chain, and a private text that is
-shown later cannot have been changed. `at_ms` never runs backwards along the numbers. When a bid arrived before the
-instant of the entry before it (it had waited on another node), its public text also says `"arrived_ms"`, after `at_ms`:
-arrival decides whether it was in time, the number who was first.
+So whoever has the public texts, the commitments and the hashes can recompute the chain; a fact that is shown later,
+with its path to the commitment, cannot have been changed; and its salt keeps anybody from guessing the others. The
+private text is the facts, one on each line. `at_ms` never runs backwards along the numbers. When a bid arrived before
+the instant of the entry before it (it had waited on another node), its public text also says `"arrived_ms"`, after
+`at_ms`: arrival decides whether it was in time, the number who was first.
+
+Journals from before have private texts that can only be opened whole (docs/proof.md, format 1):
+
+    private  {"salt":"<32 hex digits>","events":[...],"command":{...}}      commitment = SHA-256(private)
+
+Format 1 begins with 0x7b where the hash of format 2 begins with 0x00 or 0x01, so none can pass for the other, and a
+journal may change from one to the other at any entry.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from auctions.bidding import Auction
 from auctions.formats import start
+from auctions.merkle import leaf_hash, root
 from auctions.messages import (
     BIDDER_COMMANDS,
     ID,
     TIMER_COMMANDS,
-    AutoBid,
-    Bid,
     Command,
     Create,
     Created,
     Event,
+    LimitSet,
     ReserveSet,
     read_event,
 )
 from auctions.rulesets import RulesetFault
+from auctions.snapshot import Snapshot
 
 ZERO_HASH = bytes(32)
+Loads: TypeAlias = Callable[[str], Any]  # JSON text to plain data
+FAR = 2_048  # entries after which `mark` takes a new snapshot: what undoing has to apply again, at most
 DIGEST = 2**64 - 1  # the lower bits of an answer's record
 is_id = ID.fullmatch
 SALT_DIGITS = 32  # hex digits; take them for a whole batch in one call: secrets.token_hex(16 * n)
+AFTER_SALT = len('{"salt":"') + SALT_DIGITS
+FORMAT_1 = '","events":['  # what follows the salt of a private text of format 1
 
 
 class NoAuction(Exception):
@@ -67,7 +83,76 @@ class Entry:
     command_id: str  # "" for a timer's command
 
     def commitment(self) -> bytes:
-        return sha256(self.private.encode()).digest()
+        """Return what the hash says of the private text: 32 bytes."""
+        return commitment_of(self.private)
+
+
+def commitment_of(private: str) -> bytes:
+    """Return what is committed to for a private text, of either format."""
+    if private.startswith(FORMAT_1, AFTER_SALT):
+        return sha256(private.encode()).digest()
+    if "\n" not in private:
+        return sha256(b"\x00" + private.encode()).digest()
+    return root(fact_hashes(private))
+
+
+def fact_hashes(private: str) -> list[bytes]:
+    """Return the hashes of the facts of a private text of format 2: the leaves under its commitment."""
+    return [leaf_hash(fact.encode()) for fact in private.split("\n")]
+
+
+def private_parts(private: str, loads: Loads = json.loads) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the command and the private events of a private text, of either format, as plain data."""
+    if private.startswith(FORMAT_1, AFTER_SALT):
+        whole = loads(private)
+        return whole["command"], whole["events"]
+    if "\n" not in private:
+        return loads(private)["command"], []
+    events: list[dict[str, Any]] = []
+    party: dict[str, Any] = {}
+    for fact in facts_of(private):
+        if fact["type"] == PARTY:
+            party = fact
+        elif fact["type"] == "limit_set":
+            events.append({**fact, "party_id": party["party_id"]})
+        else:
+            events.append(fact)
+    return json.loads(private.partition("\n")[0])["command"], events
+
+
+def facts_of(private: str) -> list[dict[str, Any]]:
+    """Return the facts of a private text besides its command, as plain data; of format 1: the events."""
+    if private.startswith(FORMAT_1, AFTER_SALT):
+        events: list[dict[str, Any]] = json.loads(private)["events"]
+        return events
+    return [json.loads(text)["fact"] for text in private.split("\n")[1:]]
+
+
+PARTY = "party"  # who a bidder is: of LimitSet, but a fact of its own, so that it can be opened without the limit
+
+
+def _facts(event: Event) -> tuple[str, ...]:
+    """Return the facts of a private event: what may have to be opened alone."""
+    if isinstance(event, LimitSet):
+        return (
+            f'{{"type":"{PARTY}","bidder":{event.bidder},"party_id":{event.party_id}}}',
+            f'{{"type":"limit_set","bidder":{event.bidder},"limit_minor":{event.limit_minor}}}',
+        )
+    return (event.text(),)
+
+
+def _private_text(command: str, hidden: list[Event], salt: str) -> str:
+    """Return the facts of an entry with private events, one on each line; `command` is its text."""
+    facts = [f'"command":{command}']
+    for event in hidden:
+        facts += [f'"fact":{text}' for text in _facts(event)]
+    # A salt of its own for each: who is shown one cannot guess behind another.
+    return "\n".join(
+        [
+            f'{{"salt":"{sha256(f"{salt}:{number}".encode()).hexdigest()[:SALT_DIGITS]}",{fact}}}'
+            for number, fact in enumerate(facts)
+        ]
+    )
 
 
 @dataclass(slots=True)
@@ -104,7 +189,10 @@ class Fold:
     elsewhere.
     """
 
-    __slots__ = ("_answers", "_auction", "at_ms", "auction_id", "hash", "sequence")
+    __slots__ = (
+        "_answers", "_auction", "_kept", "_marked", "_snapshot", "_snapshot_at",
+        "alone", "at_ms", "auction_id", "hash", "sequence",
+    )  # fmt: skip
 
     def __init__(self, auction_id: int) -> None:
         self.auction_id = auction_id
@@ -115,6 +203,11 @@ class Fold:
         # scope -> command id -> sequence of its entry in the upper, digest of the command in the lower 64 bits: one int
         # each, since a hot lot keeps a million of them.
         self._answers: dict[int, dict[str, int]] = {}
+        self.alone = 0  # turns in a row in which no other node had written; counted by who takes the turns
+        self._snapshot: Snapshot | None = None
+        self._snapshot_at = 0
+        self._kept: list[tuple[int, tuple[Event, ...]]] = []  # what was kept since the snapshot: instant, events
+        self._marked = (0, 0, ZERO_HASH)
 
     @property
     def auction(self) -> Auction:
@@ -159,23 +252,33 @@ class Fold:
             events = self._decide_create(command)
             auction = start(events[0].terms)  # type: ignore[union-attr]  # _decide_create returns Created first
         else:
-            if auction.closed and isinstance(command, BIDDER_COMMANDS) and arrived_ms < auction.closes_at_ms:
+            if arrived_ms < auction.decided_ms and isinstance(command, BIDDER_COMMANDS):
                 return Busy()  # it waited longer than the grace; to say "too late" of what came in time would be untrue
             events = auction.decide(command, arrived_ms, at_ms)
             if not events:
                 return NothingToDo(auction.due_at_ms())
         sequence = self.sequence + 1
         arrived = "" if at_ms == arrived_ms else f'"arrived_ms":{arrived_ms},'
-        public = ",".join([event.text() for event in events if event.public])
-        private = ",".join([event.text() for event in events if not event.public])
-        public = f'{{"auction":{self.auction_id},"sequence":{sequence},"at_ms":{at_ms},{arrived}"events":[{public}]}}'
-        private = f'{{"salt":"{salt}","events":[{private}],"command":{text}}}'
+        shown: list[str] = []
+        hidden: list[Event] = []
+        for event in events:
+            if event.public:
+                shown.append(event.text())
+            else:
+                hidden.append(event)
+        texts = shown[0] if len(shown) == 1 else ",".join(shown)
+        public = f'{{"auction":{self.auction_id},"sequence":{sequence},"at_ms":{at_ms},{arrived}"events":[{texts}]}}'
+        if hidden:
+            private = _private_text(text, hidden, salt)
+            commitment = commitment_of(private)
+        else:
+            private = f'{{"salt":"{salt}","command":{text}}}'
+            commitment = leaf_hash(private.encode())
         previous = self.hash
-        chained = sha256(previous + public.encode() + sha256(private.encode()).digest()).digest()
+        chained = sha256(previous + public.encode() + commitment).digest()
+        auction.sequence = sequence
         for event in events:
             auction.apply(event, at_ms)
-            if type(event) is Bid or type(event) is AutoBid:
-                auction.bid_sequence = sequence
         self._auction = auction
         self.sequence, self.at_ms, self.hash = sequence, at_ms, chained
         if command_id:
@@ -219,23 +322,48 @@ class Fold:
             if not isinstance(created, Created):
                 raise JournalBroken(f"auction {self.auction_id}: entry 1 does not create it")
             auction = self._auction = start(created.terms)
+        auction.sequence = entry.sequence
         for event in entry.events:
             auction.apply(event, entry.at_ms)
-            if type(event) is Bid or type(event) is AutoBid:
-                auction.bid_sequence = entry.sequence
         self.sequence, self.at_ms, self.hash = entry.sequence, entry.at_ms, chained
         if entry.command_id:
             self._remember(entry.scope, entry.command_id, _command_text(entry.private))
 
+    def mark(self) -> None:
+        """Be ready to `undo` what is taken from here on. After the turn: `keep` or `undo` it."""
+        if self._snapshot is None or self._snapshot_at + len(self._kept) != self.sequence or len(self._kept) >= FAR:
+            self._snapshot, self._snapshot_at, self._kept = Snapshot(self.auction), self.sequence, []
+        self._marked = (self.sequence, self.at_ms, self.hash)
 
-def read_entry(public: str, private: str, previous: bytes, hash: bytes) -> Entry:
-    """Rebuild an entry from its two texts, as kept. The hash is not checked here but by `Fold.follow`."""
-    shown = json.loads(public)
-    hidden = json.loads(private)
-    events = tuple([read_event(one) for one in shown["events"]] + [read_event(one) for one in hidden["events"]])
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """`entries`, all that were taken since `mark`, are in the journal."""
+        self._kept += [(entry.at_ms, entry.events) for entry in entries]
+
+    def undo(self, entries: Sequence[Entry]) -> None:
+        """Forget `entries`, all that were taken since `mark`: the journal does not have them."""
+        if self._snapshot is None:
+            raise ValueError("nothing was marked")
+        for entry in entries:
+            if entry.command_id:
+                del self._answers[entry.scope][entry.command_id]
+        auction = self._snapshot.restore()
+        for auction.sequence, (at_ms, events) in enumerate(self._kept, self._snapshot_at + 1):
+            for event in events:
+                auction.apply(event, at_ms)
+        self._auction = auction
+        self.sequence, self.at_ms, self.hash = self._marked
+
+
+def read_entry(public: str, private: str, previous: bytes, hash: bytes, loads: Loads = json.loads) -> Entry:
+    """Rebuild an entry from its two texts, as kept. The hash is not checked here but by `Fold.follow`.
+
+    `loads` reads JSON; whoever has a faster one passes it.
+    """
+    shown = loads(public)
+    command, hidden = private_parts(private, loads)
+    events = tuple([read_event(one) for one in (*shown["events"], *hidden)])
     at_ms = shown["at_ms"]
     arrived_ms = shown.get("arrived_ms", at_ms)
-    command = hidden["command"]
     scope = -command["by"] if "by" in command else command.get("party_id", 0)
     return Entry(
         shown["auction"],
@@ -254,4 +382,5 @@ def read_entry(public: str, private: str, previous: bytes, hash: bytes) -> Entry
 
 def _command_text(private: str) -> str:
     """Return the command's text within a private text; what stands before it is numbers and fixed words only."""
-    return private[private.index(',"command":') + len(',"command":') : -1]
+    first = private.partition("\n")[0]
+    return first[first.index(',"command":') + len(',"command":') : -1]

@@ -90,6 +90,44 @@ class StopProxy:
 
 
 @dataclass(slots=True)
+class Take:
+    """Take the price that the clock (or the seller) asks. `step` is the one that the party saw, counted from 0.
+
+    When the clock has moved on by the time that it arrives, it is refused: nobody buys at a price he did not see.
+    """
+
+    id: str
+    party_id: int
+    step: int
+    amount_minor: int
+
+    @property
+    def scope(self) -> int:
+        return self.party_id
+
+    def text(self) -> str:
+        return (
+            f'{{"type":"take","id":"{self.id}","party_id":{self.party_id},"step":{self.step},'
+            f'"amount_minor":{self.amount_minor}}}'
+        )
+
+
+@dataclass(slots=True)
+class Retract:
+    """Take back what this party has handed in under seal and what nobody has seen yet."""
+
+    id: str
+    party_id: int
+
+    @property
+    def scope(self) -> int:
+        return self.party_id
+
+    def text(self) -> str:
+        return f'{{"type":"retract","id":"{self.id}","party_id":{self.party_id}}}'
+
+
+@dataclass(slots=True)
 class Create:
     """Begin an auction. The first entry of every journal, and only that."""
 
@@ -232,7 +270,7 @@ class Withdraw:
 
 @dataclass(slots=True)
 class Tick:
-    """Do what is due at this instant (open). Needs no id: a second one finds nothing to do."""
+    """Do what is due at this instant (open, end a stage). Needs no id: a second one finds nothing to do."""
 
     id: ClassVar[str] = ""
     scope: ClassVar[int] = 0
@@ -243,8 +281,8 @@ class Tick:
 
 @dataclass(slots=True)
 class Close:
-    """End the auction, if `closes_at + grace` has come, as of `closes_at`; or, if no node was up as the end came, apply
-    the outage rule.
+    """End the auction, or the stage of one that has stages, if its end and the grace have come, as of that end; or,
+    if no node was up as the end came, apply the outage rule.
 
     `down_since_ms`: since when no node was up, where one saw an outage that lasted beyond the end. None: nobody did;
     then only a close that is far too late shows one.
@@ -277,9 +315,9 @@ class Disturbed:
         return f'{{"type":"disturbed","cause":"{self.cause}","since_ms":{since}}}'
 
 
-BIDDER_COMMANDS = (PlaceBid, SetProxy, StopProxy)
+BIDDER_COMMANDS = (PlaceBid, SetProxy, StopProxy, Take, Retract)
 TIMER_COMMANDS = (Tick, Close, Disturbed)
-BidderCommand: TypeAlias = PlaceBid | SetProxy | StopProxy
+BidderCommand: TypeAlias = PlaceBid | SetProxy | StopProxy | Take | Retract
 PlatformCommand: TypeAlias = Create | Admit | Bar | Pause | Resume | Reschedule | Withdraw
 TimerCommand: TypeAlias = Tick | Close | Disturbed
 Command: TypeAlias = BidderCommand | PlatformCommand | TimerCommand
@@ -357,8 +395,60 @@ class AutoBid:
 
 
 @dataclass(slots=True)
+class Revealed:
+    """What `bidder` had handed in under seal is public now: `amount_minor`, the `place`-th offer of the auction.
+
+    At equal amounts the lower place has the better right.
+    """
+
+    public: ClassVar[bool] = True
+    bidder: int
+    amount_minor: int
+    place: int
+
+    def text(self) -> str:
+        return f'{{"type":"revealed","bidder":{self.bidder},"amount_minor":{self.amount_minor},"place":{self.place}}}'
+
+
+@dataclass(slots=True)
+class Kept:
+    """The turn of `bidder` has ended, and he left his offer as it was."""
+
+    public: ClassVar[bool] = True
+    bidder: int
+
+    def text(self) -> str:
+        return f'{{"type":"kept","bidder":{self.bidder}}}'
+
+
+@dataclass(slots=True)
+class Staged:
+    """A stage that only the events so far decide: `stage` number `number` begins at `starts_at_ms`, and as things
+    stand the auction ends at `closes_at_ms`.
+
+    "taken": the price of step `number` was taken, bidding ended with it. "round": a gong's next round. "rounds": the
+    first turn of rounds with `number` bidders.
+    """
+
+    public: ClassVar[bool] = True
+    stage: str
+    number: int
+    starts_at_ms: int
+    closes_at_ms: int
+
+    def text(self) -> str:
+        return (
+            f'{{"type":"staged","stage":"{self.stage}","number":{self.number},'
+            f'"starts_at_ms":{self.starts_at_ms},"closes_at_ms":{self.closes_at_ms}}}'
+        )
+
+
+@dataclass(slots=True)
 class Extended:
-    """The end moved to `closes_at_ms`. `cause`: "bid" (counted by `extensions`), "first_bid", "busy" or "outage"."""
+    """The end moved to `closes_at_ms`, and of an auction with stages all later ones with it.
+
+    `cause`: "bid" (counted by `extensions`), "first_bid", "busy" or "outage".
+    """
 
     public: ClassVar[bool] = True
     closes_at_ms: int
@@ -485,6 +575,19 @@ class MaximumSet:
 
 
 @dataclass(slots=True)
+class OfferSealed:
+    """What `bidder` has handed in and nobody is to see yet; None: he took it back. The last one counts."""
+
+    public: ClassVar[bool] = False
+    bidder: int
+    amount_minor: int | None
+
+    def text(self) -> str:
+        amount = "null" if self.amount_minor is None else self.amount_minor
+        return f'{{"type":"offer_sealed","bidder":{self.bidder},"amount_minor":{amount}}}'
+
+
+@dataclass(slots=True)
 class Refused:
     """The command did nothing else. `bidder` is None when the party is not one. `facts`: what a sentence needs.
 
@@ -509,6 +612,9 @@ Event: TypeAlias = (
     | Opened
     | Bid
     | AutoBid
+    | Revealed
+    | Kept
+    | Staged
     | Extended
     | Paused
     | Resumed
@@ -518,6 +624,7 @@ Event: TypeAlias = (
     | ReserveSet
     | LimitSet
     | MaximumSet
+    | OfferSealed
     | Refused
 )
 
@@ -545,6 +652,17 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     "maximum_below_amount": ("amount_minor", "maximum_minor"),
     "not_above_maximum": ("amount_minor", "maximum_minor"),  # his own, while he leads
     "above_limit": ("amount_minor", "limit_minor"),
+    "wrong_action": (),  # the format knows no such bid
+    "wait_for_stage": ("starts_at_ms",),  # a pause: nobody may bid before that
+    "not_in_stage": (),  # not this, or not he, in the present stage
+    "not_your_turn": ("turn_at_ms",),  # his next turn
+    "no_turn_left": (),
+    "no_offer": (),  # he handed in no offer before the opening, so he has no turns
+    "round_taken": ("starts_at_ms", "price_minor"),  # somebody was first in this round: the next one
+    "step_moved": ("step", "current_step", "price_minor"),  # the clock has gone on, to this price
+    "not_the_price": ("amount_minor", "price_minor"),
+    "taken": ("price_minor",),  # somebody was first
+    "nothing_sealed": (),
     # to the platform's own commands:
     "already_created": (),
     "limit_in_use": ("limit_minor", "maximum_minor"),  # he leads with more than the new limit
@@ -574,6 +692,9 @@ EVENTS: dict[str, Callable[..., Event]] = {
     "opened": Opened,
     "bid": Bid,
     "auto_bid": AutoBid,
+    "revealed": Revealed,
+    "kept": Kept,
+    "staged": Staged,
     "extended": Extended,
     "paused": Paused,
     "resumed": Resumed,
@@ -583,6 +704,7 @@ EVENTS: dict[str, Callable[..., Event]] = {
     "reserve_set": ReserveSet,
     "limit_set": LimitSet,
     "maximum_set": MaximumSet,
+    "offer_sealed": OfferSealed,
     "refused": Refused,
 }
 

@@ -1,8 +1,9 @@
 """Rulesets: numbers, tables and switches under a name and a version; and the terms of one auction under one of them.
 
 A ruleset is read from TOML text (`parse_ruleset`); docs are the comments in rulesets/*.toml. It is checked when it is
-built: what the format cannot honour is refused with a code and a sentence. The terms of an auction carry the whole
-ruleset as data into the first entry of its journal, so a later change of the file changes no auction that has begun.
+built: what the format cannot honour (`HONOURED`) is refused with a code and a sentence. The terms of an auction carry
+the whole ruleset as data into the first entry of its journal, so a later change of the file changes no auction that
+has begun. For that, whatever is added here is optional and None: what was written before keeps its bytes and hashes.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from functools import cached_property
 from hashlib import sha256
 from importlib import resources
 from types import MappingProxyType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -47,10 +48,11 @@ class Increments:
 
     kind: "listing": the creditor (the court) sets one step for the lot. "table": by the band in which the price lies;
     rows are (from this price on, increment), both minor units, the first from 0. "share": `share_bp` of the price,
-    rounded up. whole_steps: a bid must be the opening plus a whole multiple of the step.
+    rounded up. "none": prices do not rise (a fixed price, a falling one by its own table, sealed bids). whole_steps:
+    a bid must be the opening plus a whole multiple of the step.
     """
 
-    kind: Literal["listing", "table", "share"]
+    kind: Literal["listing", "table", "share", "none"]
     table: tuple[tuple[int, int], ...] = ()
     share_bp: int | None = None
     whole_steps: bool = False
@@ -74,14 +76,14 @@ class Increments:
 
 @dataclass(frozen=True)
 class Bidding:
-    """Switches of an English auction.
+    """Switches of bidding; which of them a format has, says `HONOURED`.
 
     proxy: "off"; "optional": a bid is as it is, and a maximum may stand beside it; "always": every bid is a maximum
     (eBay). reserve: what the creditor may choose: "none", "open", "hidden", or "opening": the reserve is the opening
     price itself. leader_may_raise: may the leader bid against himself (a higher maximum is always allowed).
     """
 
-    increments: Increments
+    increments: Increments = field(default_factory=lambda: Increments("none"))
     proxy: Literal["off", "optional", "always"] = "off"
     reserve: tuple[Literal["none", "open", "hidden", "opening"], ...] = ("none",)
     leader_may_raise: bool = False
@@ -151,6 +153,99 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Rounds:
+    """Format "rounds": every bidder has his turn in each round, the leader last (Prozorro, spec/rulesets.md 2.2.2).
+
+    Instants: `first_pause_ms` from the opening, then `rounds` rounds of one turn of `turn_ms` a bidder, `pause_ms`
+    between two rounds. award_steps: among several bidders the award needs the opening plus so many steps; a single
+    one wins at the opening.
+    """
+
+    first_pause_ms: int
+    rounds: int
+    turn_ms: int
+    pause_ms: int
+    award_steps: int = 1
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, "rounds", ("first_pause_ms", "turn_ms", "pause_ms"))
+        if not 1 <= self.rounds <= 20:
+            raise RulesetFault("out_of_range", "rounds.rounds", "There must be 1 to 20 rounds.")
+        if self.award_steps > 1_000:
+            raise RulesetFault("out_of_range", "rounds.award_steps", "It must be at most 1000 steps.")
+
+
+@dataclass(frozen=True)
+class Gong:
+    """Format "gong": each round has one price, whoever takes it (or more) first ends the round (spec/rulesets.md
+    2.2.3).
+
+    After the opening and after each round a pause of `pause_ms`; a round lasts at most `round_ms`; the close of the
+    terms is the hard end.
+    """
+
+    pause_ms: int
+    round_ms: int
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, "gong", ("pause_ms", "round_ms"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dutch:
+    """Format "dutch": the price falls by steps until somebody takes it.
+
+    `first_pause_ms` after the opening comes the opening price, then `steps` lower ones, each for `step_ms`. The step is
+    `step_bp` of the opening, each price rounded half up; without it, the listing's.
+    """
+
+    first_pause_ms: int
+    step_ms: int
+    steps: int
+    step_bp: int | None = None
+
+    table: ClassVar[str] = "dutch"
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, self.table, ("first_pause_ms", "step_ms"))
+        if not 1 <= self.steps <= 1_000:
+            raise RulesetFault("out_of_range", f"{self.table}.steps", "The price must fall 1 to 1000 times.")
+        if self.step_bp is not None and not 0 < self.step_bp * self.steps < 10_000:
+            raise RulesetFault("out_of_range", f"{self.table}.step_bp", "All steps together must stay below 100 %.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hybrid(Dutch):
+    """Format "hybrid": a Dutch clock, then sealed bids of all others above its price, then a best bid of the one who
+    stopped it (Prozorro insider, spec/rulesets.md 2.2.4).
+
+    The clock's times are planned from the opening and kept, also when the price was taken early: `pause_ms` after the
+    last step the sealed bids for `sealed_ms`, `pause_ms` later the best bid for `best_ms`, which must be the best
+    sealed bid plus `best_bp` of the opening (rounded up).
+    """
+
+    pause_ms: int
+    sealed_ms: int
+    best_ms: int
+    best_bp: int
+
+    table: ClassVar[str] = "hybrid"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_lengths(self, self.table, ("pause_ms", "sealed_ms", "best_ms"))
+        if not 0 < self.best_bp <= 10_000:
+            raise RulesetFault("out_of_range", "hybrid.best_bp", "It must be from 1 to 10000 basis points.")
+
+
+def _check_lengths(table: object, where: str, names: tuple[str, ...]) -> None:
+    """Raise RulesetFault for a length of time that is shorter than a decision takes, or longer than a day."""
+    for name in names:
+        if not 5_000 <= getattr(table, name) <= DAY_MS:
+            raise RulesetFault("out_of_range", f"{where}.{name}", "It must be from 5 seconds to one day.")
+
+
+@dataclass(frozen=True)
 class SecondAuction:
     """After the first auction failed: on the same platform `within_days`, opening cut by at most `cut_most_bp`."""
 
@@ -216,17 +311,60 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Honours:
+    """What a format can honour; a ruleset that asks it for more is refused.
+
+    increments: the kinds of steps it knows. whole_steps: it needs them (True), cannot have them (False), or either
+    (None). table: the table of its own parameters, which must be there and must not be with any other format.
+    """
+
+    increments: tuple[str, ...]
+    whole_steps: bool | None = False
+    reserve: tuple[str, ...] = ("none",)
+    table: str | None = None
+    proxy: bool = False
+    priority_buyers: bool = False
+    leader_may_raise: bool = False
+    soft_close: bool = False
+    countdown: bool = False
+
+
+HONOURED: dict[str, Honours] = {
+    "english": Honours(
+        ("listing", "table", "share"),
+        whole_steps=None,
+        reserve=("none", "open", "hidden", "opening"),
+        proxy=True,
+        priority_buyers=True,
+        leader_may_raise=True,
+        soft_close=True,
+        countdown=True,
+    ),
+    "rounds": Honours(("listing",), table="rounds"),
+    "gong": Honours(("listing",), whole_steps=True, table="gong"),
+    "dutch": Honours(("listing", "none"), reserve=("none", "open", "hidden"), table="dutch"),
+    "hybrid": Honours(("none",), table="hybrid"),
+    "fixed_price": Honours(("none",)),
+}
+
+
+@dataclass(frozen=True)
 class Ruleset:
-    """One set of rules, under a name and a version."""
+    """One set of rules, under a name and a version. The tables of the formats stand at the end."""
 
     name: str
     version: int
-    format: Literal["english"]
+    format: Literal["english", "rounds", "gong", "dutch", "hybrid", "fixed_price"]
     title: Mapping[str, str]  # by language: "en", "zh"
-    bidding: Bidding
+    bidding: Bidding = field(default_factory=Bidding)
     timing: Timing = field(default_factory=Timing)
     soft_close: SoftClose | None = None
     listing: Listing = field(default_factory=Listing)
+    rounds: Rounds | None = None
+    gong: Gong | None = None
+    dutch: Dutch | None = None
+    hybrid: Hybrid | None = None
+    opens: tuple[Literal["winner", "reserve", "maxima"], ...] | None = None  # private facts that open with the outcome
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -235,11 +373,80 @@ class Ruleset:
             raise RulesetFault("out_of_range", "version", "Versions count from 1.")
         if not self.title.keys() >= {"en", "zh"}:
             raise RulesetFault("title_missing", "title", "Give the title in English (en) and in Chinese (zh).")
+        self._check_honoured(HONOURED[self.format])
+
+    def _check_honoured(self, can: Honours) -> None:
+        """Raise RulesetFault for what the format cannot honour, and for a table that is not its own."""
+        kind, bidding = self.format, self.bidding
+
+        def need(holds: bool, code: str, where: str, sentence: str) -> None:
+            if not holds:
+                raise RulesetFault(code, where, f"The format {kind} {sentence}")
+
+        for table in sorted({each.table for each in HONOURED.values() if each.table}):
+            given = getattr(self, table) is not None
+            if table == can.table:
+                need(given, "format_table_missing", table, f"needs its table [{table}].")
+            else:
+                need(not given, "format_table_foreign", table, f"does not use the table [{table}].")
+        steps = bidding.increments
+        if steps.kind == "none" and "none" not in can.increments:
+            raise RulesetFault("missing", "bidding.increments", f"The format {kind} needs increments.")
+        words = ", ".join(can.increments)
+        need(steps.kind in can.increments, "format_increments", "bidding.increments.kind", f"knows only: {words}.")
+        if can.whole_steps is not None:
+            sentence = "counts in whole steps." if can.whole_steps else "does not ask for whole steps."
+            fits = steps.whole_steps is can.whole_steps
+            need(fits, "format_whole_steps", "bidding.increments.whole_steps", sentence)
+        for each in bidding.reserve:
+            need(each in can.reserve, "format_reserve", "bidding.reserve", f"cannot honour the reserve {each}.")
+        need(can.proxy or bidding.proxy == "off", "format_proxy", "bidding.proxy", "has no automatic bids.")
+        fits = can.priority_buyers or not bidding.priority_buyers
+        need(fits, "format_priority", "bidding.priority_buyers", "cannot honour priority buyers.")
+        fits = can.leader_may_raise or not bidding.leader_may_raise
+        need(fits, "format_leader", "bidding.leader_may_raise", "says itself when a leader may bid.")
+        fits = can.soft_close or self.soft_close is None
+        need(fits, "format_soft_close", "soft_close", "has a clock of its own, which no bid extends.")
+        fits = can.countdown or self.timing.countdown_ms is None
+        need(fits, "format_countdown", "timing.countdown_ms", "has no countdown from the first bid.")
+        falls = self.dutch or self.hybrid
+        if falls is not None and (falls.step_bp is None) != (steps.kind == "listing"):
+            sentence = 'falls by step_bp of the opening or by the listing\'s step (kind = "listing"): name one of them.'
+            raise RulesetFault("format_step", f"{falls.table}.step_bp", f"The format {kind} {sentence}")
 
     @property
     def disturbed_window_ms(self) -> int:
         """The last part of an auction, in which a disturbance extends it: the extension window, where there is one."""
         return self.soft_close.window_ms if self.soft_close else self.timing.resume_least_ms
+
+    def falling_minor(self, opening_minor: int, step_minor: int | None = None, floor_minor: int = 0) -> tuple[int, ...]:
+        """Return the prices of a Dutch clock, highest first; none, when the format has no such clock.
+
+        The k-th is the opening less k steps (the listing's, or a share of the opening, then the price is rounded half
+        up; spec/rulesets.md 2.2.4). The clock stops falling at `floor_minor`, which is its last price then.
+        """
+        falls = self.dutch or self.hybrid
+        prices: list[int] = []
+        for number in range(falls.steps + 1 if falls else 0):
+            if falls is None or falls.step_bp is None:
+                price_minor = opening_minor - number * (step_minor or 0)
+            else:
+                price_minor = (opening_minor * (10_000 - number * falls.step_bp) + 5_000) // 10_000
+            prices.append(max(price_minor, floor_minor))
+            if price_minor <= floor_minor:
+                break
+        return tuple(prices)
+
+    def planned_ms(self, opening_minor: int, step_minor: int | None = None, floor_minor: int = 0) -> int | None:
+        """Return how long an auction lasts whose clock is planned from the opening; None: the listing says."""
+        falls = self.dutch or self.hybrid
+        if falls is None:
+            return None
+        prices = self.falling_minor(opening_minor, step_minor, floor_minor)
+        clock_ms = falls.first_pause_ms + len(prices) * falls.step_ms
+        if hybrid := self.hybrid:
+            clock_ms += 2 * hybrid.pause_ms + hybrid.sealed_ms + hybrid.best_ms
+        return clock_ms
 
     def data(self) -> dict[str, Any]:
         """Return the ruleset as plain data, of the same shape as the TOML; `read_ruleset` makes it again."""
@@ -268,13 +475,26 @@ def packaged(name: str) -> Ruleset:
     return parse_ruleset(resources.files("auctions").joinpath("rulesets", f"{name}.toml").read_text("utf-8"))
 
 
-PACKAGED = ("cn-judicial-2017", "ebay-proxy", "english-proxy-soft-close", "countdown-110")
+# Those that pages, socket and client can show: a lot may be listed under these.
+SHOWN = ("cn-judicial-2017", "ebay-proxy", "english-proxy-soft-close", "countdown-110")
+# All that come with Clearlot, each with its vectors as tests. Once its pages are there, a ruleset moves up.
+PACKAGED = (
+    *SHOWN,
+    "prozorro-english-3",
+    "prozorro-gong",
+    "prozorro-insider",
+    "dutch-clock",
+    "cn-sell-off",
+    "fixed-price",
+)
 
 
 @dataclass(frozen=True)
 class Terms:
     """What is fixed about one auction when it is created.
 
+    closes_at_ms: the end as it is announced. Of a Dutch clock (and what follows it) it is the opening plus
+    `planned_ms`; of a gong the hard end; in rounds the latest, since only the opening shows how many take turns.
     step_minor: for rulesets whose increments the listing sets. reserve: "none", "open" or "hidden"; a hidden reserve's
     amount is not part of the public terms, so there `reserve_minor` is None when they are read back.
     lot_sha256: hash of the frozen lot, hex.
@@ -333,8 +553,21 @@ class Terms:
             need(self.reserve_minor is None, "reserve_kind", "reserve", "There is an amount, but no kind of reserve.")
         elif self.reserve == "open":
             need(self.reserve_minor is not None, "reserve_missing", "reserve_minor", "An open reserve needs an amount.")
-        if self.reserve_minor is not None:
+        gong = self.ruleset.gong
+        fits = gong is None or self.closes_at_ms - self.opens_at_ms > gong.pause_ms
+        need(fits, "too_short", "closes_at_ms", "The first pause leaves no time for a round.")
+        falls = self.ruleset.dutch or self.ruleset.hybrid
+        if self.reserve_minor is not None and falls:
+            fits = 0 < self.reserve_minor <= self.opening_minor
+            need(fits, "reserve_high", "reserve_minor", "The price falls from the opening, so it cannot lie above it.")
+        elif self.reserve_minor is not None:
             need(self.reserve_minor >= self.opening_minor, "reserve_low", "reserve_minor", "It lies below the opening.")
+        if falls:
+            lowest_minor = self.opening_minor - falls.steps * (self.step_minor or 0)
+            need(lowest_minor > 0, "floor", "step_minor", "The last step would take the price to nothing.")
+            fits = self.closes_at_ms - self.opens_at_ms == self.planned_ms
+            sentence = f"The clock is planned for {(self.planned_ms or 0) / 1_000:g} seconds from the opening."
+            need(fits, "planned_length", "closes_at_ms", sentence)
         if rules.increments.whole_steps and self.reserve_minor is not None and self.step_minor:
             on_a_step = (self.reserve_minor - self.opening_minor) % self.step_minor == 0
             need(on_a_step, "not_a_step", "reserve_minor", "It must be the opening plus a whole multiple of the step.")
@@ -356,6 +589,20 @@ class Terms:
     def sha256(self) -> str:
         """Return the hash of all terms, a hidden reserve included, hex."""
         return sha256(f"{self.text()}{self.reserve_minor}".encode()).hexdigest()
+
+    @cached_property
+    def falling_minor(self) -> tuple[int, ...]:
+        """The prices of a Dutch clock, highest first; none, when the format has no such clock."""
+        return self.ruleset.falling_minor(self.opening_minor, self.step_minor, self._floor_minor)
+
+    @cached_property
+    def planned_ms(self) -> int | None:
+        """How long an auction lasts whose clock is planned from the opening; None: the listing says."""
+        return self.ruleset.planned_ms(self.opening_minor, self.step_minor, self._floor_minor)
+
+    @property
+    def _floor_minor(self) -> int:
+        return (self.reserve_minor or 0) if self.reserve == "open" else 0
 
     @cached_property
     def _bands(self) -> list[int]:

@@ -200,8 +200,10 @@ class Sequencer:
         for one in batch:
             if now - one.arrived > QUEUE_BOUND_S and isinstance(one.command, BIDDER_COMMANDS):
                 self._answer_busy(one)
+            elif (waiting := by_auction.get(one.auction_id)) is None:
+                by_auction[one.auction_id] = [one]
             else:
-                by_auction.setdefault(one.auction_id, []).append(one)
+                waiting.append(one)
         looks, self._looks = self._looks, {}
         return [
             Work(each, self._fold(each), by_auction.get(each, []), looks.get(each, set()))

@@ -15,7 +15,7 @@ from sqlalchemy import select as select_rows
 from sqlmodel import Session, col, func, select
 
 from auctions.messages import Create, Created
-from auctions.rulesets import PACKAGED, Ruleset, Terms, packaged
+from auctions.rulesets import SHOWN, Ruleset, Terms, packaged
 from market import lots as rules
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
 from market.lots import Check, LotDraft, LotTerms, Previous, Status, move
@@ -47,7 +47,7 @@ ROWS_AT_ONCE = 10_000
 @cache
 def rulesets() -> Mapping[str, Ruleset]:
     """The rulesets that a lot may be listed under, by name."""
-    return {name: packaged(name) for name in PACKAGED}
+    return {name: packaged(name) for name in SHOWN}
 
 
 # --- drafting ---------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, func, insert, update
 from sqlalchemy import select as select_rows
 from sqlmodel import Session, col, select
 
+from auctions.journal import private_parts
 from auctions.messages import Admit
 from auctions.rulesets import Default, Ruleset, read_ruleset
 from market import accounts, calendars, ledger, lots
@@ -226,7 +227,7 @@ def _withdraw(session: Session, auction_id: int, lot: Lot, *, at: datetime) -> N
     """Take a lot off sale for good: who did it and why stands in the journal."""
     entry, event = _event(session, auction_id, "withdrawn", of_public=True)
     lot.status, lot.decision = lots.move(lot.status, lots.Status.WITHDRAWN).value, event["reason"]
-    by = json.loads(entry.private)["command"].get("by") or None
+    by = private_parts(entry.private)[0].get("by") or None
     note(session, by, "lot.withdraw", "lot", lot.id, {"auction": auction_id, "reason": event["reason"]}, at=at)
 
 
@@ -260,7 +261,8 @@ def _event(
         .execution_options(yield_per=100)
     )
     for entry in entries:
-        for event in json.loads(entry.public if of_public else entry.private)["events"]:
+        events = json.loads(entry.public)["events"] if of_public else private_parts(entry.private)[1]
+        for event in events:
             if event["type"] == kind and (bidder is None or event["bidder"] == bidder):
                 return entry, event
     raise NotFound("journal_event", auction=auction_id, event=kind)

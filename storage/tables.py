@@ -352,6 +352,45 @@ class Entry(SQLModel, table=True):
     hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
+class LogLeaf(SQLModel, table=True):
+    """One checkpoint of one auction in the log of all of them (auctions/merkle.py). Append-only."""
+
+    number: int = Field(sa_type=BIG, primary_key=True, sa_column_kwargs={"autoincrement": False})  # from 0, no gaps
+    auction_id: int = Field(sa_type=BIG)
+    sequence: int = Field(sa_type=BigInteger)
+    at_ms: int = Field(sa_type=BigInteger)  # of that entry
+    hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))  # of that entry
+    __table_args__ = (UniqueConstraint("auction_id", "sequence"),)
+
+
+class LogNode(SQLModel, table=True):
+    """A complete subtree of the log, leaves included: 2**level leaves from `number` * 2**level on. Append-only."""
+
+    level: int = Field(primary_key=True)
+    number: int = Field(sa_type=BIG, primary_key=True, sa_column_kwargs={"autoincrement": False})
+    hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class TreeHead(SQLModel, table=True):
+    """The log at a size, as it was signed. Append-only."""
+
+    id: int = _id()
+    size: int = Field(sa_type=BigInteger, index=True)
+    signed_at: datetime = _at()
+    text: str  # auctions/proof.tree_head, with instant and key
+    key_id: str
+    signature: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class SigningKey(SQLModel, table=True):
+    """A public key (Ed25519) that signs, or has signed, what the platform gives out."""
+
+    key_id: str = Field(primary_key=True)
+    public_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    valid_from: datetime = _at()
+    valid_until: datetime | None = _at(nullable=True)  # None: in use
+
+
 class Heartbeat(SQLModel, table=True):
     """One row: when any node could last decide bids, and the last time in which none could."""
 

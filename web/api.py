@@ -230,9 +230,9 @@ async def me(visitor: Visitor = allowed()) -> dict[str, Any]:
 
 def subjects() -> list[APIRouter]:
     """One router for each subject with JSON; imported here, because subjects use what stands above."""
-    from web import ledger, lots, portfolios, rooms, settlement
+    from web import ledger, lots, portfolios, proof, rooms, settlement
 
-    return [routes, portfolios.api, lots.api, rooms.api, settlement.api, ledger.api]
+    return [routes, portfolios.api, lots.api, rooms.api, proof.api, settlement.api, ledger.api]
 
 
 def create_api(app: Starlette) -> FastAPI:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -14,6 +16,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from storage import proof as kept
 from storage.database import Database
 from storage.objects import open_objects
 from web import (
@@ -27,6 +30,7 @@ from web import (
     outbox,
     parties,
     portfolios,
+    proof,
     reconciliation,
     rooms,
     settlement,
@@ -39,13 +43,15 @@ from web.security import Guard, check_settings, is_embedded, load_secrets
 from web.settings import Settings
 from web.tasks import Jobs
 
+log = structlog.get_logger("web")
+
 MAX_BODY_BYTES = 1024 * 1024  # a route that takes files says so: Route(..., max_body_size=...)
 STATIC = Path(__file__).parent / "static"
 
 # The pages of each subject; where it has JSON too, web/api.py lists it.
 PAGES: list[BaseRoute] = [
     *home.routes, *parties.routes, *portfolios.routes, *lots.routes, *collateral.routes, *rooms.routes,
-    *settlement.routes, *reconciliation.routes, *ledger.routes, *notices.routes, *outbox.routes,
+    *proof.routes, *settlement.routes, *reconciliation.routes, *ledger.routes, *notices.routes, *outbox.routes,
     *health.routes, *live.routes,
 ]  # fmt: skip
 
@@ -67,6 +73,10 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     state = app.state
     if is_embedded(state.settings):
         state.db.upgrade()
+    try:
+        await state.db.in_thread(kept.register_key, state.signing.public_key, at=utc_now())
+    except SQLAlchemyError as error:  # the database is away: the round of checkpoints publishes the key
+        log.warning("key not published yet", error=type(error).__name__)
     state.gateway = live.Gateway(state.settings, state.db, render_part=rooms.Parts(state.db).render)
     await state.gateway.start()
     jobs = Jobs(state)
@@ -109,6 +119,8 @@ def create_app(settings: Settings) -> Starlette:
     settings.data.mkdir(parents=True, exist_ok=True)
     app.state.settings = settings
     app.state.secrets = load_secrets(settings)
+    app.state.signing = proof.Signing(app.state.secrets.signing_key)
+    app.state.opens = {}
     app.state.db = Database(settings.database)
     app.state.objects = open_objects(settings.objects)
     app.state.clock = utc_now

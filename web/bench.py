@@ -1,9 +1,10 @@
-"""Figures of the live part, beside the limit, in the same run: `clearlot bench bids|echo|recover`.
+"""Figures of the live part, beside the limit, in the same run: `clearlot bench bids|echo|decide|recover`.
 
 The server is the product itself (`clearlot serve` in a process of its own, real tables, real API keys).  The load comes
 from this process over plain sockets with ready frames, and says how busy it was itself: above 0.9 of a core it would
 measure itself.  The limit of `bids` and `echo` is an echo of messages of the same sizes in raw ASGI under uvicorn's
-websockets-sansio with uvloop, measured by the same driver, in turn with ours, inside every round.
+websockets-sansio with uvloop, measured by the same driver, in turn with ours, inside every round.  `bids` has other
+limits, too: one lot for many lots, one node for several, and (the other way round) the naive way for what we gain.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ SECONDS = 2.0  # of each measurement
 WARM_UP_S = 0.5
 START_S = 60.0
 BUSY_DRIVER = 0.9  # of a core; beyond it the figure is the driver's
-RECOVER_S = 5.0
+RECOVER_S, RECOVER_ONE_S = 3.0, 8.0  # many auctions; one auction with all the entries
 SALE = Sale(ruleset="cn-judicial-2017", opening_minor=10_000, step_minor=100)
 ECHO_SIZE_HEADER = b"x-answer-bytes"
 
@@ -59,6 +60,9 @@ class Options:
     rows: int  # of the tape
     auctions: int  # to recover
     entries: int  # of all their journals together
+    lots: int = 1  # hot at once
+    nodes: int = 1
+    against: str = ""  # "naive", in place of the echo
 
 
 # --- the driver -----------------------------------------------------------------------------------------
@@ -72,14 +76,21 @@ def client_frame(payload: bytes) -> bytes:
 
 
 @dataclass(slots=True)
+class Supply:
+    """Ready frames, which leave in this order, whichever socket is next: so the bids of all bidders rise."""
+
+    frames: list[bytes]
+    at: int = 0
+
+
+@dataclass(slots=True)
 class Line:
     """One socket of the driver."""
 
     socket: socket.socket
     buffer: bytearray = field(default_factory=bytearray)
     sent_at: deque[float] = field(default_factory=deque)
-    frames: list[bytes] = field(default_factory=list)
-    at: int = 0
+    supply: Supply = field(default_factory=lambda: Supply([]))
 
 
 def connect(port: int, path: str, headers: Mapping[str, str]) -> Line:
@@ -200,10 +211,11 @@ def drive(lines: Sequence[Line], in_flight: int, seconds: float) -> Measured:
 
 
 def _send(line: Line, count: int, now: float) -> int:
-    frames = line.frames[line.at : line.at + count]
+    supply = line.supply
+    frames = supply.frames[supply.at : supply.at + count]
     if not frames:
         return 0
-    line.at += len(frames)
+    supply.at += len(frames)
     for _ in frames:
         line.sent_at.append(now)
     _send_all(line.socket, b"".join(frames))
@@ -387,6 +399,19 @@ def echo_server(cores: set[int] | None) -> Iterator[Any]:
 
 
 @contextmanager
+def naive_server(database_url: str, cores: set[int] | None) -> Iterator[Any]:
+    """Run what we compare with (web/bench_naive.py); gives (port, process id)."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "uvicorn", "web.bench_naive:app", "--port", str(port), "--ws", "websockets-sansio",
+        "--loop", "uvloop", "--log-level", "warning", "--ws-per-message-deflate", "false",
+    ]  # fmt: skip
+    env = {"PYTHONPATH": str(Path(__file__).parent.parent), "NAIVE_DATABASE_URL": database_url}
+    with process(command, env, port, cores) as pid:
+        yield port, pid
+
+
+@contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
     """A PostgreSQL database with its default durability: CLEARLOT_BENCH_DATABASE_URL, or a server of our own."""
     if url := os.environ.get("CLEARLOT_BENCH_DATABASE_URL"):
@@ -469,14 +494,14 @@ def cores_of_ours() -> tuple[set[int] | None, set[int] | None]:
 # --- bench bids -----------------------------------------------------------------------------------------
 
 
-def bid_lines(port: int, world: World, *, watch: bool = True) -> list[Line]:
-    """One socket for each bidder; each watches the standing, as people do."""
+def bid_lines(ports: Sequence[int], world: World) -> list[Line]:
+    """One socket for each bidder, spread over the nodes; each watches the standing of a lot, as people do."""
     lines = []
-    for investor in world.investors:
-        line = _live_line(port, investor)
-        if watch:
-            text = json.dumps({"type": "watch", "auction": world.auctions[0], "want": "standing"}).encode()
-            line.socket.sendall(client_frame(text))
+    for number, investor in enumerate(world.investors):
+        line = _live_line(ports[number % len(ports)], investor)
+        auction = world.auctions[number % len(world.auctions)]
+        text = json.dumps({"type": "watch", "auction": auction, "want": "standing"}).encode()
+        line.socket.sendall(client_frame(text))
         lines.append(line)
     return lines
 
@@ -486,28 +511,25 @@ def _live_line(port: int, investor: Investor) -> Line:
 
 
 class Bids:
-    """Ready frames: ids never used before, amounts that rise in the order in which the sockets are served."""
+    """Ready frames: ids never used before, amounts that rise; lots take turns."""
 
-    def __init__(self, auction_id: int, each: int) -> None:
-        """`each`: how many bids a socket has in flight; those have neighbouring amounts."""
-        self.auction_id = auction_id
-        self.each = each
+    def __init__(self, auctions: Sequence[int]) -> None:
+        self.auctions = auctions
         self.made = 0
+        self.minor = SALE.opening_minor
 
-    def load(self, lines: Sequence[Line], count: int) -> None:
-        """Give the sockets `count` new bids together."""
+    def load(self, lines: Sequence[Line], count: int, *, lots: int = 1) -> None:
+        """Give the sockets `count` new bids together, for the first so many lots."""
+        supply = Supply([self._next(self.auctions[at % lots]) for at in range(count)])
         for line in lines:
-            line.frames, line.at = [], 0
-        for _ in range(count // (len(lines) * self.each) + 1):
-            for line in lines:
-                line.frames += [self._next() for _ in range(self.each)]
+            line.supply = supply
 
-    def _next(self) -> bytes:
+    def _next(self, auction_id: int) -> bytes:
         self.made += 1
-        minor = SALE.opening_minor + (SALE.step_minor or 0) * self.made
+        self.minor += SALE.step_minor or 0
         return client_frame(
-            f'{{"type":"bid","id":"bench-{self.made:08d}","auction":{self.auction_id},'
-            f'"amount":"{minor // 100}.{minor % 100:02d}"}}'.encode()
+            f'{{"type":"bid","id":"bench-{self.made:08d}","auction":{auction_id},'
+            f'"amount":"{self.minor // 100}.{self.minor % 100:02d}"}}'.encode()
         )
 
 
@@ -518,24 +540,56 @@ def echo_lines(port: int, count: int, answer_bytes: int) -> list[Line]:
 
 def load_echo(lines: Sequence[Line], payload: bytes, count: int) -> None:
     """Give the sockets of the limit messages of the same size."""
-    frame = client_frame(payload)
+    supply = Supply([client_frame(payload)] * count)
     for line in lines:
-        line.frames, line.at = [frame] * (count // len(lines) + 1), 0
+        line.supply = supply
+
+
+@dataclass(slots=True)
+class Side:
+    """What is measured in turn with another: ours, or its limit. `load` gives its sockets so many new messages."""
+
+    lines: Sequence[Line]
+    pids: Sequence[int]
+    load: Callable[[int], None]
+    runs: list[Measured] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # seconds of the server for one answer
+
+    def measure(self, in_flight: int, seconds: float) -> None:
+        """One run, with twice as many messages ready as the fastest so far needed."""
+        fastest = max((run.rate for run in self.runs), default=20_000.0)
+        self.load(int(fastest * 2 * seconds) + in_flight)
+        before = sum(cpu_seconds(pid) for pid in self.pids)
+        run = drive(self.lines, in_flight, seconds)
+        self.runs.append(run)
+        self.cpu.append((sum(cpu_seconds(pid) for pid in self.pids) - before) / run.answers)
+
+    def rate(self) -> float:
+        """The median of the runs."""
+        return statistics.median(run.rate for run in self.runs)
+
+
+LIMITS = {
+    "echo": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
+    "lots": "the same bids on one lot",
+    "nodes": "the same bids through one node",
+    "naive": "one SELECT FOR UPDATE transaction for each bid through SQLModel, the same sockets",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """The product and its limit, each a process on the server's core, and people at one lot."""
+    """The product, in one process or several on the server's core, and people at its lots."""
 
     world: World
-    port: int
-    pid: int
-    echo_port: int
-    echo_pid: int
+    url: str  # of the database
+    ports: list[int]
+    pids: list[int]
+    server_cores: set[int] | None
 
 
 @contextmanager
-def arena(kind: str) -> Iterator[Arena]:
+def arena(kind: str, *, lots: int = 1, nodes: int = 1) -> Iterator[Arena]:
     """Set up what `bids` and `echo` are measured in; the driver, this process, takes the other core."""
     server_cores, driver_cores = cores_of_ours()
     if driver_cores:
@@ -544,11 +598,13 @@ def arena(kind: str) -> Iterator[Arena]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clearlot-bench-")))
         url = stack.enter_context(database(kind, folder))
         db = Database(url)
-        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=1, sale=SALE))
+        world = asyncio.run(make_world(db, investors=BIDDERS, auctions=lots, sale=SALE))
         db.close()
-        port, pid = stack.enter_context(product(folder, url, cores=server_cores, no_journal=kind == "none"))
-        echo_port, echo_pid = stack.enter_context(echo_server(server_cores))
-        yield Arena(world, port, pid, echo_port, echo_pid)
+        servers = [
+            stack.enter_context(product(folder, url, cores=server_cores, no_journal=kind == "none"))
+            for _ in range(nodes)
+        ]
+        yield Arena(world, url, [port for port, _ in servers], [pid for _, pid in servers], server_cores)
 
 
 def compared(
@@ -577,54 +633,65 @@ def of_driver(busy: Sequence[float]) -> dict[str, Any]:
 
 
 def run_bids(options: Options) -> dict[str, Any]:
-    """Durable accepted-or-refused bids per second on one hot lot, beside the echo."""
-    rates: list[float] = []
-    limits: list[float] = []
-    busy: list[float] = []
-    server_cpu: list[float] = []
-    per_cpu: list[float] = []
-    refused = failed = answers = 0
-    with arena(options.database) as at:
-        lines, bids = bid_lines(at.port, at.world), Bids(at.world.auctions[0], max(1, options.in_flight // BIDDERS))
-        bids.load(lines, 30_000)
-        sample = drive(lines, options.in_flight, WARM_UP_S)
-        answer_bytes = 300
-        echoes = echo_lines(at.echo_port, BIDDERS, answer_bytes)
-        payload = lines[0].frames[-1][6:]
-        load_echo(echoes, payload, 60_000)
-        drive(echoes, options.in_flight, WARM_UP_S)
+    """Durable accepted-or-refused bids per second on hot lots, beside the limit that the options choose."""
+    lots, nodes = options.lots, options.nodes
+    limit_is = options.against or ("nodes" if nodes > 1 else "lots" if lots > 1 else "echo")
+    if nodes > 1 and options.database != "postgresql":
+        raise SystemExit("several nodes need one PostgreSQL: --database postgresql")
+    with arena(options.database, lots=lots, nodes=nodes) as at, ExitStack() as stack:
+        bids = Bids(at.world.auctions)
+        lines = bid_lines(at.ports, at.world)
+        ours = Side(lines, at.pids, lambda count: bids.load(lines, count, lots=lots))
+        if limit_is == "lots":
+            limit = Side(lines, at.pids, lambda count: bids.load(lines, count))
+        elif limit_is == "nodes":
+            alone = bid_lines(at.ports[:1], at.world)
+            limit = Side(alone, at.pids[:1], lambda count: bids.load(alone, count, lots=lots))
+        elif limit_is == "naive":
+            naive_port, naive_pid = stack.enter_context(naive_server(at.url, at.server_cores))
+            naive = [connect(naive_port, "/", {}) for _ in range(BIDDERS)]
+            limit = Side(naive, [naive_pid], lambda count: bids.load(naive, count))
+        else:
+            echo_port, echo_pid = stack.enter_context(echo_server(at.server_cores))
+            echoes = echo_lines(echo_port, BIDDERS, 300)
+            bids.load(echoes, 1)
+            payload = echoes[0].supply.frames[0][6:]
+            limit = Side(echoes, [echo_pid], lambda count: load_echo(echoes, payload, count))
+        for side in (limit, ours):
+            side.measure(options.in_flight, WARM_UP_S)
+            side.runs.clear()
+            side.cpu.clear()
         for _ in range(options.runs):
-            load_echo(echoes, payload, int(120_000 * SECONDS))
-            before = cpu_seconds(at.echo_pid)
-            limit = drive(echoes, options.in_flight, SECONDS)
-            echo_cpu = cpu_seconds(at.echo_pid) - before
-            bids.load(lines, int(max(sample.rate * 3, 20_000) * SECONDS))
-            before = cpu_seconds(at.pid)
-            ours = drive(lines, options.in_flight, SECONDS)
-            our_cpu = cpu_seconds(at.pid) - before
-            server_cpu.append(our_cpu / ours.seconds)
-            per_cpu.append((ours.answers / our_cpu) / (limit.answers / echo_cpu))
-            rates.append(ours.rate)
-            limits.append(limit.rate)
-            busy += [ours.driver_cpu, limit.driver_cpu]
-            refused, failed, answers = refused + ours.refused, failed + ours.failed, answers + ours.answers
-        half = statistics.median(rates) / 2
-        bids.load(lines, int(half * 4))
+            limit.measure(options.in_flight, SECONDS)
+            ours.measure(options.in_flight, SECONDS)
+        half = ours.rate() / 2
+        ours.load(int(half * 4))
         paced = drive_open(lines, half, 3.0)
+    rates, limits = [run.rate for run in ours.runs], [run.rate for run in limit.runs]
     return (
         compared("bids", rates, limits, "bids/s", database=options.database)
-        | of_driver(busy)
+        | of_driver([run.driver_cpu for run in (*ours.runs, *limit.runs)])
         | {
             "in_flight": options.in_flight,
             "bidders": BIDDERS,
-            "refused_share": round(refused / answers, 3),
-            "failed": failed,
-            "server_cpu": round(statistics.median(server_cpu), 2),
-            "ratio_per_cpu_second": round(statistics.median(per_cpu), 3),
+            "lots": lots,
+            "nodes": nodes,
+            "refused_share": round(sum(run.refused for run in ours.runs) / sum(run.answers for run in ours.runs), 3),
+            "failed": sum(run.failed for run in ours.runs),
+            "ack_p50_ms": round(statistics.median(run.percentile_ms(0.5) for run in ours.runs), 2),
+            "ack_p99_ms": round(statistics.median(run.percentile_ms(0.99) for run in ours.runs), 2),
+            "server_cpu": round(
+                statistics.median(run.rate * cpu for run, cpu in zip(ours.runs, ours.cpu, strict=True)), 2
+            ),
+            "server_cpu_us": round(statistics.median(ours.cpu) * 1e6, 1),
+            "limit_cpu_us": round(statistics.median(limit.cpu) * 1e6, 1),
+            "ratio_per_cpu_second": round(
+                statistics.median(other / one for one, other in zip(ours.cpu, limit.cpu, strict=True)), 3
+            ),
             "half_load": round(half),
             "half_load_p50_ms": round(paced.percentile_ms(0.5), 2),
             "half_load_p99_ms": round(paced.percentile_ms(0.99), 2),
-            "limit_is": "raw ASGI echo, uvicorn websockets-sansio, uvloop; 70-byte messages, 300-byte answers",
+            "limit_is": LIMITS[limit_is],
         }
     )
 
@@ -637,11 +704,11 @@ def run_echo(options: Options) -> dict[str, Any]:
     rates: list[float] = []
     limits: list[float] = []
     busy: list[float] = []
-    with arena("sqlite") as at:
-        lines = [_live_line(at.port, investor) for investor in at.world.investors]
+    with arena("sqlite") as at, echo_server(at.server_cores) as (echo_port, _):
+        lines = [_live_line(at.ports[0], investor) for investor in at.world.investors]
         payload = b'{"type":"ping","id":"' + b"x" * 60 + b'"}'
         pong = len(b'{"type":"pong","id":"","clock":"2026-11-22T14:00:00.000Z"}') + 60
-        echoes = echo_lines(at.echo_port, BIDDERS, pong)
+        echoes = echo_lines(echo_port, BIDDERS, pong)
         for _ in range(options.runs):
             load_echo(echoes, payload, int(120_000 * SECONDS))
             limits.append((limit := drive(echoes, options.in_flight, SECONDS)).rate)
@@ -697,7 +764,7 @@ def run_recover(options: Options) -> dict[str, Any]:
                 line = _live_line(port, world.investors[run % 4])
                 amount = minor + run * (SALE.step_minor or 0)
                 bid = {
-                    "type": "bid", "id": f"recover-{run}", "auction": world.auctions[-1 - run],
+                    "type": "bid", "id": f"recover-{run}", "auction": world.auctions[-1 - run % auctions],
                     "amount": f"{amount // 100}.{amount % 100:02d}",
                 }  # fmt: skip
                 line.socket.sendall(client_frame(json.dumps(bid).encode()))
@@ -709,12 +776,12 @@ def run_recover(options: Options) -> dict[str, Any]:
                 if b'"accepted"' not in answer:
                     raise RuntimeError(answer.decode())
                 line.socket.close()
-    ours = statistics.median(took)
+    ours, limit = statistics.median(took), RECOVER_S if auctions > 1 else RECOVER_ONE_S
     return {
         "bench": "recover",
         "ours": round(ours, 2),
-        "limit": RECOVER_S,
-        "ratio": round(ours / RECOVER_S, 3),
+        "limit": limit,
+        "ratio": round(ours / limit, 3),
         "unit": "s",
         "runs": options.runs,
         "database": options.database,
@@ -722,6 +789,13 @@ def run_recover(options: Options) -> dict[str, Any]:
         "entries": entries * auctions,
         "range": [round(min(took), 2), round(max(took), 2)],
     }
+
+
+def run_decide(options: Options) -> dict[str, Any]:
+    """Bids per second of CPU through the pure core alone (web/bench_core.py)."""
+    from web import bench_core
+
+    return bench_core.run_decide(options)
 
 
 def run_tape(options: Options) -> dict[str, Any]:
@@ -732,7 +806,7 @@ def run_tape(options: Options) -> dict[str, Any]:
 
 
 BENCHES: dict[str, Callable[[Options], dict[str, Any]]] = {
-    "bids": run_bids, "echo": run_echo, "recover": run_recover, "tape": run_tape,
+    "bids": run_bids, "decide": run_decide, "echo": run_echo, "recover": run_recover, "tape": run_tape,
 }  # fmt: skip
 
 

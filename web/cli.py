@@ -327,12 +327,16 @@ def journal_export(
     auction: int, out: Annotated[Path | None, typer.Option(help="A file; without it, the output.")] = None
 ) -> None:
     """Write an auction's public journal, one line an entry: what `journal verify` and anybody else can check."""
+    from auctions.journal import NoAuction
     from auctions.proof import public_line
+    from storage import journal
 
     with opened() as database:
-        lines = [public_line(entry) for entry in _entries(database, auction)]
-    if not lines:
-        raise fail(f"there is no auction {auction}.")
+        try:
+            opens = database.read(journal.load_fold, auction).auction.opens
+        except NoAuction:
+            raise fail(f"there is no auction {auction}.") from None
+        lines = [public_line(entry, opens=opens) for entry in _entries(database, auction)]
     text = "\n".join(lines) + "\n"
     if out is None:
         sys.stdout.write(text)
@@ -354,11 +358,17 @@ def _entries(database: Database, auction: int) -> Iterator[Entry]:
 def journal_verify(
     path: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     head: Annotated[str, typer.Option(help="SEQUENCE:HASH from a receipt or checkpoint.")] = "",
+    proof: Annotated[list[Path] | None, typer.Option(help="A receipt, checkpoint, tree head or proof; again.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="The platform's public keys, from their own address.")] = None,
 ) -> None:
     """Check a public journal without any server: its hashes, its order, every bid against the rules, its outcome."""
-    from auctions import verify
+    from auctions.verify import main as check
+    from web.signatures import is_signed
 
-    raise typer.Exit(verify.main([str(path), *(["--head", head] if head else [])]))
+    arguments = [str(path), *(["--head", head] if head else []), *(["--keys", str(keys)] if keys else [])]
+    for one in proof or []:
+        arguments += ["--proof", str(one)]
+    raise typer.Exit(check(arguments, is_signed))
 
 
 @app.command()
@@ -400,13 +410,16 @@ def trace_command(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="bids, echo, recover, tape; without one, all of them.")] = "",
+    name: Annotated[str, typer.Argument(help="bids, decide, echo, recover, tape; without one, all of them.")] = "",
     database: Annotated[str, typer.Option(help="sqlite, postgresql or none")] = "sqlite",
     in_flight: Annotated[int, typer.Option(help="Bids that wait for their answer at once.")] = 256,
     runs: Annotated[int, typer.Option(help="Rounds; the figure is their median.")] = 5,
     rows: Annotated[int, typer.Option(help="Of the tape.")] = 1_000_000,
     auctions: Annotated[int, typer.Option(help="That a server recovers.")] = 2_000,
     entries: Annotated[int, typer.Option(help="Of all their journals together.")] = 1_000_000,
+    lots: Annotated[int, typer.Option(help="Hot lots at once; the limit is one.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Nodes on one PostgreSQL; the limit is one.")] = 1,
+    against: Annotated[str, typer.Option(help="naive, in place of the echo.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one object.")] = False,
 ) -> None:
     """Measure, beside the limit, in the same run."""
@@ -415,13 +428,67 @@ def bench(
     from web import bench as benches
 
     options = benches.Options(
-        database=database, in_flight=in_flight, runs=runs, rows=rows, auctions=auctions, entries=entries
-    )
+        database=database, in_flight=in_flight, runs=runs, rows=rows, auctions=auctions, entries=entries, lots=lots,
+        nodes=nodes, against=against,
+    )  # fmt: skip
     for one in [name] if name else sorted(benches.BENCHES):
         if one not in benches.BENCHES:
             raise fail(f"there is no bench {one}; there are {', '.join(sorted(benches.BENCHES))}.")
         figures = benches.BENCHES[one](options)
         say(json.dumps(figures) if as_json else f"{benches.table(figures)}\n")
+
+
+# --- the keys that sign --------------------------------------------------------------------------------
+
+keys_app = typer.Typer(help="The keys that sign receipts, checkpoints and the log.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("list")
+def keys_list() -> None:
+    """Every public key with its validity, as it is published."""
+    from storage import proof
+
+    with opened() as database:
+        rows = database.read(proof.keys)
+    for row in rows:
+        until = "in use" if row.valid_until is None else f"until {row.valid_until:%Y-%m-%d %H:%M:%S} UTC"
+        say(f"{row.key_id}  {row.public_key.hex()}  from {row.valid_from:%Y-%m-%d %H:%M:%S} UTC, {until}")
+
+
+@keys_app.command("rotate")
+def keys_rotate() -> None:
+    """Make a new signing key; the one before it signs for another day, and what it signed stays good."""
+    import secrets
+    from base64 import b64encode
+
+    from web.proof import Signing
+    from web.security import is_embedded, renew_signing_key
+
+    chosen = settings()
+    if chosen.signing_key.get_secret_value() or not is_embedded(chosen):
+        say(f"CLEARLOT_SIGNING_KEY={b64encode(secrets.token_bytes(32)).decode()}")
+        say("Give it to every node and worker, and restart all of them within a day: each publishes it at its start.")
+        return
+    with opened() as database:
+        signing = Signing(renew_signing_key(chosen))
+        signing.register(database)
+    say(f"new key    {signing.signer.key_id}; restart the server within a day, then it signs")
+
+
+@keys_app.command("retire")
+def keys_retire(key: Annotated[str, typer.Argument(help="Its name, as `keys list` has it.")]) -> None:
+    """End a key now, because somebody else may have it; nodes that have no other sign nothing more."""
+    from market.errors import MarketError
+    from storage import proof
+    from web.render import utc_now
+
+    with opened() as database:
+        try:
+            database.in_transaction(proof.retire_key, key, at=utc_now())
+        except MarketError:
+            raise fail(f"there is no key {key}.") from None
+    say(f"retired    {key}")
 
 
 def main() -> None:

@@ -193,8 +193,8 @@ class Connection:
     """One socket: who is behind it and what it watches."""
 
     __slots__ = (
-        "acks", "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key",
-        "may_bid", "party", "party_id", "person_id", "socket", "watching",
+        "behind_since", "bucket", "checked", "closed", "commanded", "drained", "gateway", "held", "key", "may_bid",
+        "party", "party_id", "person_id", "socket", "soon", "watching",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, visitor: Visitor, key: str) -> None:
@@ -210,7 +210,7 @@ class Connection:
         self.closed = False
         self.bucket = Bucket(gateway.messages_per_second, gateway.messages_burst, gateway.messages_burst, now)
         self.party = gateway.party(self.party_id)
-        self.acks: list[bytes] = []  # of the turn that is being told: they leave together
+        self.soon: list[bytes] = []  # of the turn that is being told: they leave together
         self.watching: dict[int, Watching] = {}
         self.held: deque[tuple[PlaceBid | SetProxy | StopProxy, float]] | None = None  # while the session is looked at
         self.behind_since: float | None = None
@@ -220,6 +220,12 @@ class Connection:
     def tell(self, facts: dict[str, Any]) -> None:
         """Send one message to this connection alone."""
         self.socket.tell(encode(facts))
+
+    def tell_soon(self, payload: bytes) -> None:
+        """Send a message together with all others that a turn has for this connection."""
+        if not self.soon:
+            self.gateway.tell_soon(self)
+        self.soon.append(payload)
 
     def on_text(self, text: str) -> None:
         """Take one message; never waits and never raises for anything that a client can send."""
@@ -305,9 +311,7 @@ class Connection:
 
     def _told(self, room: Room, id: str, answer: Told) -> None:
         if type(answer) is Entry:
-            if not self.acks:
-                self.gateway.acked.append(self)
-            self.acks.append(self.gateway.ack(room, id, answer, self.party_id))
+            self.tell_soon(self.gateway.ack(room, id, answer, self.party_id))
         elif type(answer) is Answered:
             self.gateway.spawn(self._told_again(room, id, answer.sequence))
         elif type(answer) is KeyReused:
@@ -498,7 +502,7 @@ class Gateway:
         self.rooms: dict[int, Room] = {}
         self.connections: set[Connection] = set()
         self.behind: set[Connection] = set()
-        self.acked: list[Connection] = []  # have acks that were not sent yet
+        self._soon: list[Connection] = []  # have messages of the turn that is being told
         self.trouble = ""  # an error's code, while nothing can be decided
         self.outage_since_ms: int | None = None  # the last time in which no node could decide
         self.outage_until_ms = 0
@@ -715,12 +719,10 @@ class Gateway:
         self.turns += 1
         self.turn_seconds += time.perf_counter() - started
         for done in turned:
-            for answer in done.answers:
-                if type(answer) is Entry and answer.scope > 0:  # a bidder's
-                    if type(answer.events[-1]) is Refused:
-                        self.refused += 1
-                    else:
-                        self.accepted += 1
+            last = [type(one.events[-1]) for one in done.answers if type(one) is Entry and one.scope > 0]  # of bidders
+            refused = last.count(Refused)
+            self.refused += refused
+            self.accepted += len(last) - refused
         return turned
 
     async def _after_outage(self) -> None:
@@ -735,13 +737,20 @@ class Gateway:
 
     # --- after a turn -------------------------------------------------------------------------------
 
+    def tell_soon(self, connection: Connection) -> None:
+        """Send what a connection has to be told when the whole turn was told: one write for each socket."""
+        if not self._soon:
+            asyncio.get_running_loop().call_soon(self._tell_all_soon)
+        self._soon.append(connection)
+
+    def _tell_all_soon(self) -> None:
+        connections, self._soon = self._soon, []
+        for connection in connections:
+            payloads, connection.soon = connection.soon, []
+            connection.socket.tell_all(payloads)
+
     def _publish(self, turned: Turned) -> None:
         """Keep what a committed turn did, tell those whom it concerns, and have the watchers told."""
-        if self.acked:  # everybody was told: one write for each socket
-            acked, self.acked = self.acked, []
-            for connection in acked:
-                acks, connection.acks = connection.acks, []
-                connection.socket.tell_all(acks)
         room = self.rooms.get(turned.auction_id)
         if room is None:
             return
@@ -849,8 +858,8 @@ class Gateway:
         events = entry.events
         last = events[-1]
         head = (
-            f'{{"type":"ack","id":"{id}","auction":{room.auction_id},"sequence":{entry.sequence},"at":"{instant(entry.at_ms)}",'
-            f'"hash":"{entry.hash.hex()}"'
+            f'{{"type":"ack","id":"{id}","auction":{room.auction_id},"sequence":{entry.sequence},'
+            f'"at":"{instant(entry.at_ms)}","hash":"{entry.hash.hex()}"'
         )
         if type(last) is Refused:
             bidder = "null" if last.bidder is None else last.bidder
@@ -861,15 +870,14 @@ class Gateway:
             ).encode()
         fold = self.sequencer.folds.get(room.auction_id)
         mine = None if fold is None else fold.auction.by_party.get(party_id)
-        number = "null" if mine is None else mine.number
+        number = None if mine is None else mine.number
+        shown = "null" if number is None else number
         for event in reversed(events):
             if type(event) is Bid or type(event) is AutoBid:
-                leading = "true" if mine is not None and event.bidder == mine.number else "false"
+                leading = "true" if event.bidder == number else "false"
                 price = amount_text(event.amount_minor, room.currency)
-                return (
-                    f'{head},"outcome":"accepted","bidder":{number},"leading":{leading},"price":"{price}"}}'
-                ).encode()
-        return f'{head},"outcome":"accepted","bidder":{number},"leading":null,"price":null}}'.encode()
+                return f'{head},"outcome":"accepted","bidder":{shown},"leading":{leading},"price":"{price}"}}'.encode()
+        return f'{head},"outcome":"accepted","bidder":{shown},"leading":null,"price":null}}'.encode()
 
     def _tell_positions(self, room: Room, turned: Turned) -> None:
         sequence = turned.standing.sequence
@@ -900,9 +908,8 @@ class Gateway:
         for kind, party_id in (("outbid", room.leader_party_id), ("leading", turned.leader_party_id)):
             if party_id is not None and (party := self._parties.get(party_id)) and party.connections:
                 payload = encode({"type": kind, **facts})
-                frame = text_frame(payload)
                 for connection in party.connections:
-                    connection.socket.tell_frame(frame, payload)
+                    connection.tell_soon(payload)
         room.leader_party_id = turned.leader_party_id
 
     # --- connections --------------------------------------------------------------------------------

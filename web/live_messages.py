@@ -200,6 +200,7 @@ def _shown(value: object) -> str:
 encode = msgspec.json.Encoder().encode
 
 
+@lru_cache(maxsize=4096)  # the bids of one turn share a few of them
 def instant(ms: int) -> str:
     """Milliseconds since the Unix epoch as the protocol writes an instant: `2026-11-22T14:00:00.000Z`."""
     seconds, ms = divmod(ms, 1000)

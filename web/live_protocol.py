@@ -33,7 +33,7 @@ def text_frame(payload: bytes) -> bytes:
     if size < 126:
         return bytes((0x81, size)) + payload
     if size < 65_536:
-        return struct.pack("!BBH", 0x81, 126, size) + payload
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
     return struct.pack("!BBQ", 0x81, 127, size) + payload
 
 

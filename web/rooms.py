@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import uuid4
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi import APIRouter, Header, Query
 from fastapi import Request as ApiRequest
 from starlette.requests import Request
@@ -21,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from auctions import proof
 from auctions.bidding import Phase, Position, Standing
-from auctions.journal import Entry
+from auctions.journal import Entry, Fold, private_parts
 from auctions.messages import ID, AutoBid, Bid, Command, Pause, PlaceBid, Refused, Resume, SetProxy, StopProxy, Withdraw
 from auctions.rulesets import Terms
 from market.errors import BadInput, Conflict, Fault, NotAllowed, NotFound
@@ -32,6 +28,7 @@ from storage import journal, lots, participations
 from storage.database import Database
 from storage.lots import RoomFacts, Shown
 from storage.tables import Participation
+from web import proof as proofs
 from web.api import PROBLEMS, Strict, allowed, body_of, json_body
 from web.collateral import LABELS as ITEM_LABELS
 from web.collateral import WORDS
@@ -43,7 +40,10 @@ from web.security import Visitor, cookie_name, requires, set_cookie
 
 BIDS_SHOWN = 400
 JOURNAL_AT_ONCE = 500
+OPENS_KEPT = 64  # auctions that ended, of which a node remembers what stands open
 CONFIRM_STEPS = 10  # a bid that is more steps over the minimum is confirmed
+
+Opens: TypeAlias = Callable[[dict[str, Any]], bool]  # Auction.opens
 
 # What static/room.js says; it fills in the facts.
 SCRIPT_WORDS = {
@@ -211,7 +211,7 @@ async def _room(request: Request, shown: Shown) -> dict[str, Any]:
     standing, position = await request.app.state.gateway.look(shown.auction.id, party_id)
     rows = await request.state.db.read_in_thread(lots.bids, shown.auction.id, limit=BIDS_SHOWN)
     head = await _head(request, facts.auction_id, standing.sequence)
-    proven = {"head": head, "checkpoint": signed_checkpoint(head, request.app.state.secrets.signing_key)}
+    proven = {"head": head, "checkpoint": await proofs.signed_checkpoint(request, head)}
     return _mine_context(request, facts, standing, position, shown) | {"bids": rows} | proven
 
 
@@ -276,7 +276,7 @@ async def _answer(request: Request, auction_id: int, number: str) -> dict[str, A
 
 def answer_of(entry: Entry, party_id: int | None) -> dict[str, Any] | None:
     """The answer to the command of an entry, for the party that gave it; None for all others."""
-    command = json.loads(entry.private)["command"]
+    command = private_parts(entry.private)[0]
     if party_id is None or command.get("party_id") != party_id or command["type"] in ("admit", "bar"):
         return None
     last = entry.events[-1] if entry.events else None
@@ -556,15 +556,30 @@ async def download(request: Request) -> Response:
     auction_id = request.path_params["id"]
     facts = await _facts(request, auction_id)
     headers = {"Content-Disposition": f'attachment; filename="journal-{facts.reference}-{facts.number}.jsonl"'}
-    lines = _public_lines(request.state.db, auction_id)
+    lines = _public_lines(request.state.db, auction_id, await _opens(request, auction_id))
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 
-async def _public_lines(db: Database, auction_id: int) -> AsyncIterator[str]:
+async def _opens(request: Request | ApiRequest, auction_id: int) -> Opens | None:
+    """Which private facts of a journal stand open now; None: nothing does, as long as it has not ended."""
+    kept: dict[int, Opens] = request.app.state.opens
+    if found := kept.get(auction_id):
+        return found
+    standing, _ = await request.app.state.gateway.look(auction_id)
+    if standing.result is None:
+        return None
+    fold: Fold = await request.state.db.read_in_thread(journal.load_fold, auction_id)
+    if len(kept) >= OPENS_KEPT:
+        kept.clear()
+    kept[auction_id] = fold.auction.opens  # nothing about it changes after the end
+    return kept[auction_id]
+
+
+async def _public_lines(db: Database, auction_id: int, opens: Opens | None) -> AsyncIterator[str]:
     sequence = 0
     while entries := await db.read_in_thread(journal.entries_after, auction_id, sequence, limit=JOURNAL_AT_ONCE):
         sequence = entries[-1].sequence
-        yield "".join(proof.public_line(entry) + "\n" for entry in entries)
+        yield "".join(proof.public_line(entry, opens=opens) + "\n" for entry in entries)
 
 
 async def checkpoint(request: Request) -> Response:
@@ -572,7 +587,7 @@ async def checkpoint(request: Request) -> Response:
     facts = await _facts(request, request.path_params["id"])
     standing, _ = await request.app.state.gateway.look(facts.auction_id)
     head = await _head(request, facts.auction_id, standing.sequence)
-    signed = signed_checkpoint(head, request.app.state.secrets.signing_key)
+    signed = await proofs.checkpoint_of(request, head)
     name = f"checkpoint-{facts.reference}-{facts.number}-{head.sequence}.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(json.dumps(signed, indent=1), media_type="application/json", headers=headers)
@@ -619,26 +634,6 @@ def _folded(line: str) -> str:
     return "\r\n ".join(pieces)
 
 
-def signed_checkpoint(head: Entry, seed: bytes) -> dict[str, str]:
-    """A checkpoint with the platform's signature, as `signed_receipt`."""
-    return _signed(proof.checkpoint(head.auction_id, head.sequence, head.hash, head.at_ms), seed)
-
-
-def signed_receipt(entry: Entry, seed: bytes) -> dict[str, str]:
-    """A receipt with the platform's signature: text, Ed25519 signature and public key in base64, and the key's name."""
-    return _signed(proof.receipt(entry), seed)
-
-
-def _signed(text: str, seed: bytes) -> dict[str, str]:
-    key = Ed25519PrivateKey.from_private_bytes(seed)
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    made = proof.signed(text, key.sign, hashlib.sha256(public).hexdigest()[:16])
-    return {
-        "text": made.text, "key_id": made.key_id, "signature": b64encode(made.signature).decode(),
-        "public_key": b64encode(public).decode(),
-    }  # fmt: skip
-
-
 @requires("investor")
 async def receipt(request: Request) -> Response:
     """The receipt of one's own command, as a page or as the signed text."""
@@ -648,11 +643,17 @@ async def receipt(request: Request) -> Response:
     answer = answer_of(found[0], request.user.party_id) if found else None
     if answer is None:
         raise NotFound("receipt")
-    signed = signed_receipt(found[0], request.app.state.secrets.signing_key)
+    signed = await proofs.receipt_of(request, found[0])
     if request.query_params.get("as") == "json":
         headers = {"Content-Disposition": f'attachment; filename="receipt-{facts.reference}-{number}.json"'}
         return Response(json.dumps(signed, indent=1), media_type="application/json", headers=headers)
-    context = {"facts": facts, "answer": answer, "signed": signed, "entry": found[0]}
+    context = {
+        "facts": facts,
+        "answer": answer,
+        "signed": signed,
+        "entry": found[0],
+        "covering": json.loads(signed["text"])["checkpoint"]["sequence"],
+    }
     return page(request, "rooms/receipt.html", context)
 
 
@@ -703,7 +704,8 @@ async def get_entries(
     """The public journal after a sequence: exact texts, commitments and hashes."""
     await _facts(request, auction_id)
     found = await request.state.db.read_in_thread(journal.entries_after, auction_id, after, limit=limit)
-    lines = [json.loads(proof.public_line(entry)) for entry in found]
+    opens = await _opens(request, auction_id)
+    lines = [json.loads(proof.public_line(entry, opens=opens)) for entry in found]
     return {"auction": auction_id, "entries": lines, "next": found[-1].sequence if len(found) == limit else None}
 
 

@@ -192,6 +192,16 @@ def _own(settings: Settings, name: str) -> bytes:
     return made
 
 
+def renew_signing_key(settings: Settings) -> bytes:
+    """Put a new Ed25519 seed in the place of the embedded default's own; return it. The old one is gone."""
+    name = "signing.key"
+    part = settings.data / f"{name}.new"
+    part.unlink(missing_ok=True)
+    seed = _own(settings, part.name)
+    part.replace(settings.data / name)
+    return seed
+
+
 # --- tokens and cookies --------------------------------------------------------------------------
 
 

@@ -64,6 +64,7 @@ class TaskContext:
     db: Database
     objects: Objects
     submit: Callable[..., Any]  # (auction_id, command) -> its entry; through the sequencer of this node
+    signing_key: bytes = field(repr=False)  # Ed25519 seed
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
     slots: dict[str, threading.BoundedSemaphore] = field(
         default_factory=lambda: {task: threading.BoundedSemaphore(count) for task, count in AT_ONCE.items()}
@@ -166,7 +167,7 @@ class Jobs:
 
     def __init__(self, state: Any) -> None:
         self.state = state
-        self.context = TaskContext(state.settings, state.db, state.objects, self._submit)
+        self.context = TaskContext(state.settings, state.db, state.objects, self._submit, state.secrets.signing_key)
         self.is_embedded = not state.settings.redis_url
         self.celery = make_celery(state.settings, self.context)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -109,6 +109,7 @@ SENTENCES: dict[str, str] = {
     "money_to_pay": N_("To pay"),
     "money_bought": N_("Bought"),
     "too_many_keys": N_("At most %(limit)s keys can be active. Revoke one first."),
+    "key_retired": N_("Key %(key)s was retired and may not sign any more. Give this node the new key."),
     # --- what is typed (market/inputs.py)
     # --- collateral
     "vin_format": N_("A VIN has 17 letters and digits, without I, O and Q."),
@@ -169,6 +170,19 @@ SENTENCES: dict[str, str] = {
         "You lead with a maximum of %(maximum)s; a new one must differ and, where it binds, be higher."
     ),
     "above_limit": N_("The bid is above your limit for this lot, %(limit)s."),
+    "wrong_action": N_("The rules of this lot know no such bid. It was refused."),
+    "wait_for_stage": N_("Nobody can bid before %(starts)s. The bid was refused."),
+    "not_in_stage": N_("This cannot be done now. See what the rules let you do, and when."),
+    "not_your_turn": N_("It is not your turn. Your turn begins at %(turn)s."),
+    "no_turn_left": N_("You have no turn left."),
+    "no_offer": N_("You made no offer before the opening, so you have no turn."),
+    "round_taken": N_("Somebody was first in this round. The next one begins at %(starts)s, at %(price)s."),
+    "step_moved": N_(
+        "The price has fallen to %(price)s since you looked. The bid was refused; take this price or wait."
+    ),
+    "not_the_price": N_("The price is %(price)s, not %(amount)s. The bid was refused."),
+    "taken": N_("Somebody was first, at %(price)s. The bid was refused."),
+    "nothing_sealed": N_("You have handed in nothing that could be taken back."),
     "already_created": N_("The auction has begun already."),
     "limit_in_use": N_("The party leads with more than the new limit."),
     "not_paused": N_("The auction is not paused."),

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from auctions.journal import ZERO_HASH, Answered, Entry, Fold, JournalBroken, KeyReused, NoAuction, read_entry
+from auctions.journal import (
+    ZERO_HASH,
+    Answered,
+    Entry,
+    Fold,
+    JournalBroken,
+    KeyReused,
+    NoAuction,
+    private_parts,
+    read_entry,
+)
 from auctions.messages import Admit, Bid, Command, Create, Pause, PlaceBid, Refused, Tick
 from auctions.rulesets import RulesetFault, Terms
 from tests.auctions.game import EBAY, LOT, OPENS, SALT, VARIANTS, Game, play
@@ -34,14 +45,23 @@ def test_the_bytes_of_an_entry() -> None:
     assert made.public == (
         '{"auction":7,"sequence":5,"at_ms":1000005,"events":[{"type":"bid","bidder":1,"amount_minor":1000}]}'
     )
-    assert made.private == (
-        '{"salt":"00112233445566778899aabbccddeeff",'
-        '"events":[{"type":"maximum_set","bidder":1,"maximum_minor":1500}],'
-        '"command":{"type":"place_bid","id":"my-bid.1","party_id":11,"amount_minor":1000,"maximum_minor":1500}}'
-    )
-    commitment = sha256(made.private.encode()).digest()
+    salts = [sha256(f"{SALT}:{number}".encode()).hexdigest()[:32] for number in (0, 1)]
+    facts = [
+        f'{{"salt":"{salts[0]}",'
+        '"command":{"type":"place_bid","id":"my-bid.1","party_id":11,"amount_minor":1000,"maximum_minor":1500}}',
+        f'{{"salt":"{salts[1]}","fact":{{"type":"maximum_set","bidder":1,"maximum_minor":1500}}}}',
+    ]
+    assert made.private == "\n".join(facts)
+    leaves = [sha256(b"\x00" + fact.encode()).digest() for fact in facts]
+    commitment = sha256(b"\x01" + leaves[0] + leaves[1]).digest()
     assert made.commitment() == commitment
     assert made.hash == sha256(before[-1].hash + made.public.encode() + commitment).digest()
+    alone = entry(fold, PlaceBid("k", 22, 1_550), OPENS + 6)
+    assert alone.private == (
+        '{"salt":"00112233445566778899aabbccddeeff",'
+        '"command":{"type":"place_bid","id":"k","party_id":22,"amount_minor":1550,"maximum_minor":null}}'
+    )
+    assert alone.commitment() == sha256(b"\x00" + alone.private.encode()).digest()
     assert before[0].previous == ZERO_HASH
 
 
@@ -49,7 +69,7 @@ def test_every_text_is_canonical_json() -> None:
     game = Game(VARIANTS["optional raise"])
     play(Random(5), game, 60)
     for one in game.entries:
-        for text in (one.public, one.private):
+        for text in (one.public, *one.private.split("\n")):
             assert json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")) == text
         assert read_entry(one.public, one.private, one.previous, one.hash) == one
 
@@ -121,6 +141,41 @@ def test_a_hidden_reserve_is_kept_in_the_private_part() -> None:
     assert '"reserve":"hidden"' in created.public
     assert '{"type":"reserve_set","reserve_minor":1234}' in created.private
     game.replay()
+
+
+@pytest.mark.parametrize("name", ["cn", "ebay-hidden", "optional-raise"])
+def test_journals_of_format_1_are_followed_and_go_on_in_format_2(name: str) -> None:
+    text = (Path(__file__).parent / "journals" / f"format-1-{name}.jsonl").read_text("utf-8")
+    fold, previous, texts = Fold(7), ZERO_HASH, []
+    for line in text.removesuffix("\n").split("\n"):  # its texts hold other line ends
+        kept = json.loads(line)
+        texts.append((kept["public"], kept["private"], previous, bytes.fromhex(kept["hash"])))
+        one = read_entry(*texts[-1])
+        assert one.commitment() == sha256(kept["private"].encode()).digest()
+        fold.follow(one)
+        previous = one.hash
+        command, events = private_parts(one.private)
+        assert json.loads(one.private)["command"] == command
+        assert json.loads(one.private)["events"] == events
+    assert fold.auction.closed
+    assert fold.sequence == len(texts)
+    last = entry(fold, PlaceBid("later", 1, 10**6), fold.at_ms)
+    assert len(last.private.split("\n")) == 2, "refused: the command and why"
+    assert followed([*texts, (last.public, last.private, previous, last.hash)]).hash == last.hash
+
+
+def test_what_is_said_of_a_party_and_of_its_limit_are_two_facts() -> None:
+    _, made = begun()
+    facts = [json.loads(fact) for fact in made[1].private.split("\n")]
+    assert [fact.get("fact") for fact in facts] == [
+        None,
+        {"type": "party", "bidder": 1, "party_id": 11},
+        {"type": "limit_set", "bidder": 1, "limit_minor": 5_000},
+    ]
+    assert len({fact["salt"] for fact in facts} | {SALT}) == 4, "no salt gives another one away"
+    command, events = private_parts(made[1].private)
+    assert command == facts[0]["command"]
+    assert events == [{"type": "limit_set", "bidder": 1, "party_id": 11, "limit_minor": 5_000}]
 
 
 @pytest.mark.parametrize("damage", ["skip", "swap", "public", "private", "hash", "other"])

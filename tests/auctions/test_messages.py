@@ -50,4 +50,4 @@ def test_a_refusal_comes_back_with_its_facts() -> None:
     for code, names in REFUSALS.items():
         refused = Refused(3, code, {name: 10**17 + place for place, name in enumerate(names)})
         assert read_event(json.loads(refused.text())) == refused
-    assert len(EVENTS) == 15
+    assert len(EVENTS) == 19

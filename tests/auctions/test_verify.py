@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from auctions.messages import Admit, Close, PlaceBid, Tick
-from auctions.proof import checkpoint, public_line, receipt, signed
+from auctions.proof import canonical, public_line
 from auctions.verify import main, verify
 from tests.auctions.game import OPENS, VARIANTS, Game, play
 
@@ -41,7 +41,7 @@ def rewritten(lines: list[str], changes: dict[int, tuple[str, str]]) -> list[str
         data["public"] = data["public"].replace(there, planted) if there else data["public"]
         previous = sha256(previous + data["public"].encode() + bytes.fromhex(data["commitment"])).digest()
         data["hash"] = previous.hex()
-        mended.append(json.dumps(data, ensure_ascii=False))
+        mended.append(canonical(data))
     return mended
 
 
@@ -64,76 +64,36 @@ def test_an_opened_private_part_is_checked() -> None:
     assert [(problem.line, problem.code) for problem in verify(lines).problems] == [(6, "commitment")]
 
 
-@pytest.mark.parametrize(
-    ("name", "line", "there", "planted", "code"),
-    [
-        ("cn", 7, '"amount_minor":1050', '"amount_minor":1049', "not_a_step"),
-        ("cn", 7, '"amount_minor":1050', '"amount_minor":1000', "below_minimum"),
-        ("cn", 7, '"bidder":2', '"bidder":4', "bidder"),
-        ("cn", 7, '"extensions":2', '"extensions":3', "extension"),
-        ("cn", 7, '"closes_at_ms":2', '"closes_at_ms":9', "extension"),
-        ("cn", 7, '"at_ms":2', '"at_ms":9', "not_in_time"),
-        ("cn", 7, '"at_ms":2', '"at_ms":1', "time"),
-        ("cn", 7, '"sequence":7', '"sequence":8', "sequence"),
-        ("cn", 7, '"auction":7', '"auction":8', "auction"),
-        ("cn", 12, '"bidder":3', '"bidder":2', "outcome"),
-        ("cn", 12, '"price_minor":1250', '"price_minor":1200', "outcome"),
-        ("cn", 12, '"runner_up":2', '"runner_up":1', "outcome"),
-        ("cn", 12, '"at_ms":', '"at_ms":0', "unreadable"),
-        ("cn", 2, '"type":"admitted"', '"type":"promised"', "unreadable"),
-        ("cn", 2, '"bidder":1', '"bidder":2', "bidder"),
-        ("cn", 1, '"type":"created"', '"type":"opened"', "unreadable"),
-        ("ebay", 7, '"amount_minor":1001', '"amount_minor":999', "auto_bid"),
-        ("ebay", 6, '"amount_minor":99}', '"amount_minor":98}', "below_minimum"),
-        ("ebay", 6, '"amount_minor":99}', '"amount_minor":150}', "above_needed"),
-    ],
-)
+RULES_BROKEN = [
+    ("cn", 7, '"amount_minor":1050', '"amount_minor":1049', "not_a_step"),
+    ("cn", 7, '"amount_minor":1050', '"amount_minor":1000', "below_minimum"),
+    ("cn", 7, '"bidder":2', '"bidder":4', "bidder"),
+    ("cn", 7, '"extensions":2', '"extensions":3', "extension"),
+    ("cn", 7, '"closes_at_ms":2', '"closes_at_ms":9', "extension"),
+    ("cn", 7, '"at_ms":2', '"at_ms":9', "not_in_time"),
+    ("cn", 7, '"at_ms":2', '"at_ms":1', "time"),
+    ("cn", 7, '"sequence":7', '"sequence":8', "sequence"),
+    ("cn", 7, '"auction":7', '"auction":8', "auction"),
+    ("cn", 12, '"bidder":3', '"bidder":2', "outcome"),
+    ("cn", 12, '"price_minor":1250', '"price_minor":1200', "outcome"),
+    ("cn", 12, '"runner_up":2', '"runner_up":1', "outcome"),
+    ("cn", 12, '"at_ms":', '"at_ms":0', "unreadable"),
+    ("cn", 2, '"type":"admitted"', '"type":"promised"', "unreadable"),
+    ("cn", 2, '"bidder":1', '"bidder":2', "bidder"),
+    ("cn", 1, '"type":"created"', '"type":"opened"', "unreadable"),
+    ("ebay", 7, '"amount_minor":1001', '"amount_minor":999', "auto_bid"),
+    ("ebay", 6, '"amount_minor":99}', '"amount_minor":98}', "below_minimum"),
+    ("ebay", 6, '"amount_minor":99}', '"amount_minor":150}', "above_needed"),
+]  # (variant, line, what stands there, what is planted, code)
+
+
+@pytest.mark.parametrize(("name", "line", "there", "planted", "code"), RULES_BROKEN)
 def test_a_journal_written_anew_is_judged_by_the_rules(
     name: str, line: int, there: str, planted: str, code: str
 ) -> None:
     lines = rewritten([public_line(entry) for entry in ended(name).entries], {line: (there, planted)})
     codes = {problem.code for problem in verify(lines).problems if problem.line >= line}
     assert code in codes, verify(lines).problems
-
-
-def test_any_flipped_bit_any_dropped_swapped_or_cut_entry_is_found() -> None:
-    rng = Random(15)
-    game = ended("ebay open")
-    good = [public_line(entry) for entry in game.entries]
-    head = (len(good), game.entries[-1].hash.hex())
-    for _ in range(1_500):
-        lines = list(good)
-        place = rng.randrange(len(lines))
-        kind = rng.choice(["flip", "drop", "swap", "cut", "double"])
-        if kind == "flip":
-            raw = bytearray(lines[place].encode())
-            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
-            try:
-                lines[place] = raw.decode()
-            except UnicodeDecodeError:
-                continue  # not a journal any more: `main` says so
-            if sound(lines[place]) == sound(good[place]):
-                continue  # a hex digit in the other case, a space: the same journal
-        elif kind == "drop":
-            del lines[place]
-        elif kind == "swap":
-            other = rng.randrange(len(lines))
-            if other == place:
-                continue
-            lines[place], lines[other] = lines[other], lines[place]
-        elif kind == "cut":
-            lines = lines[:place]
-        else:
-            lines.insert(place, lines[place])
-        assert not verify(lines, head).good, (kind, place)
-
-
-def sound(line: str) -> object:
-    try:
-        data = json.loads(line)
-        return data["public"], bytes.fromhex(data["commitment"]), bytes.fromhex(data["hash"]), len(data)
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def test_a_journal_cut_at_its_end_needs_a_receipt_to_be_noticed() -> None:
@@ -177,18 +137,3 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([str(tmp_path / "absent")]) == 2
     (tmp_path / "empty").write_bytes(b"")
     assert main([str(tmp_path / "empty")]) == 1
-
-
-def test_receipts_and_checkpoints_are_exact_text() -> None:
-    entry = ended().entries[6]
-    said = json.loads(receipt(entry))
-    assert said["sequence"] == 7
-    assert said["hash"] == entry.hash.hex()
-    rebuilt = sha256(
-        bytes.fromhex(said["previous"]) + entry.public.encode() + bytes.fromhex(said["commitment"])
-    ).hexdigest()
-    assert rebuilt == said["hash"]
-    text = checkpoint(7, entry.sequence, entry.hash, entry.at_ms)
-    assert json.dumps(json.loads(text), separators=(",", ":")) == text
-    made = signed(text, lambda raw: b"signed " + raw, "key-1")
-    assert (made.text, made.key_id, made.signature) == (text, "key-1", b"signed " + text.encode())

@@ -195,7 +195,9 @@ def test_what_was_being_received_when_a_process_died_is_removed(tmp_path: Path) 
     left.write_bytes(b"half a tape")
     day_ago = time.time() - 25 * 3600
     os.utime(left, (day_ago, day_ago))
-    context = TaskContext(settings_for(tmp_path), Database(f"sqlite:///{tmp_path / 'none.db'}"), objects, print)
+    context = TaskContext(
+        settings_for(tmp_path), Database(f"sqlite:///{tmp_path / 'none.db'}"), objects, print, bytes(32)
+    )
     function, every = BEATS["clear_abandoned"]
     assert every <= timedelta(days=1)
     function(context)
