@@ -216,7 +216,9 @@ def tape_import(
             raise fail("; ".join(fault_text(fault) for fault in bad.faults[:20])) from None
     say(f"tape       {tape.id}, {tape.report.get('mapping', 'no format')}, {tape.rows:,} rows: {tape.status}")
     for fault in faults[:20]:
-        say(f"fault      row {fault.row}, {fault.field}: found {fault.found!r}, expected {fault.expected}")
+        row = "" if fault.row is None else f"row {fault.row}" if fault.row else "header"
+        place = ", ".join(part for part in (row, fault.field) if part) or "file"
+        say(f"fault      {place}: found {fault.found!r}, expected {fault.expected}")
     if tape.status != "kept":
         raise fail(f"not kept: {tape.faults:,} faults in {tape.faulty_rows:,} rows")
 

@@ -958,7 +958,7 @@ def import_tape(
 ) -> tuple[Tape, list[TapeFault]]:
     """Take a file in and read it here, for the party named `creditor` (its name, or its number).
 
-    Raises: NotFound, when there is no such creditor with a person; Conflict `tape_repeated`; BadInput.
+    Raises: BadInput, also `creditor_unknown`, when there is no such party with a person; Conflict `tape_repeated`.
     """
     creditor_id, person_id = db.read(_creditor, creditor)
     with path.open("rb") as file:
@@ -984,7 +984,7 @@ def _creditor(session: Session, creditor: str) -> tuple[int, int]:
         .order_by(col(Person.id))
     ).first()
     if found is None:
-        raise NotFound("creditor", creditor=creditor)
+        raise BadInput([Fault("creditor_unknown", "creditor", creditor[:80], "a party's name or number")])
     return found[0], found[1]
 
 
