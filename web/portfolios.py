@@ -641,7 +641,7 @@ async def show(request: Request) -> Response:
         "curve": found.strata.get("curve", []), "dpd": _weighted(found), "rows": rows[:PAGE_ROWS],
         "next": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None, "after": after_id,
         "principal_bp": ratio_bp(found.principal_minor, found.balance_minor), "bucket_text": bucket_text,
-        "dpd_text": dpd_text,
+        "dpd_text": dpd_text, "names_borrowers": found.strata.get("names_borrowers", True),
         "shown": _shown(rows[:PAGE_ROWS]) if after_id or len(rows) > PAGE_ROWS else [],
     }  # fmt: skip
     return page(request, "portfolios/show.html", context)
