@@ -540,6 +540,55 @@ LINKS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
+# Pages that are reached from one of the header's: they light its link up.
+UNDER: dict[str, str] = {
+    "/accounts": "/portfolios", "/collateral": "/lots", "/participations": "/lots", "/floor": "/lots",
+    "/statements": "/reconciliation", "/payouts": "/reconciliation", "/payments": "/reconciliation",
+    "/trace": "/ledger",
+}  # fmt: skip
+
+
+def is_under(path: str, address: str) -> bool:
+    """Whether the page at `path` belongs to the header's link to `address`."""
+    first = "/" + path.split("/")[1]
+    return address in (first, UNDER.get(first))
+
+
+# Who did what, by the audit trail's `action`.
+ACTIONS: dict[str, str] = {
+    "job.let_go": N_("Work that failed was let go"),
+    "job.try_again": N_("Work that failed was tried again"),
+    "key.make": N_("API key made"),
+    "key.revoke": N_("API key revoked"),
+    "lot.approve": N_("Lot approved"),
+    "lot.create": N_("Lot begun"),
+    "lot.edit": N_("Lot changed"),
+    "lot.publish": N_("Lot published"),
+    "lot.put_away": N_("Lot put away"),
+    "lot.send_back": N_("Lot sent back"),
+    "lot.submit": N_("Lot submitted"),
+    "lot.terms": N_("Terms of the lot set"),
+    "lot.withdraw": N_("Lot withdrawn from sale"),
+    "open_bank_account": N_("Bank account of the platform opened"),
+    "participation.approve": N_("Bidder let in"),
+    "participation.ask": N_("Asked to take part in an auction"),
+    "participation.refuse": N_("Bidder refused"),
+    "party.admitted": N_("Party admitted"),
+    "party.refused": N_("Party refused"),
+    "party.register": N_("Party registered"),
+    "party.suspended": N_("Party suspended"),
+    "payout.payee": N_("Payee of a payment named"),
+    "person.password": N_("Password changed"),
+    "person.sign_in": N_("Signed in"),
+    "statement_line.undo": N_("Decision about a statement line taken back"),
+}
+
+
+def action_name(action: str) -> str:
+    """What was done, in words; an action that has none is shown as it is."""
+    return _gettext(ACTIONS.get(action, action))
+
+
 def role_name(role: str) -> str:
     """What a role is called."""
     return _gettext(ROLE_NAMES.get(role, role))
