@@ -732,6 +732,26 @@ def bank_accounts(session: Session) -> list[BankAccount]:
     return list(session.exec(select(BankAccount).order_by(col(BankAccount.id))))
 
 
+@dataclass(frozen=True, slots=True)
+class NextStatement:
+    """What the next statement of one of our accounts must begin with; None: anything does."""
+
+    account: BankAccount
+    number: int | None
+    opening_minor: int | None
+
+
+def next_statements(session: Session) -> list[NextStatement]:
+    """Return what must come next for each of our accounts: the number and the opening balance."""
+    found = []
+    for account in bank_accounts(session):
+        last = _last_statement(session, account.id)
+        counted = _count(last[0]) if last else None
+        number = counted[0] + 1 if counted and counted[0] else None  # 0: the bank does not count
+        found.append(NextStatement(account, number, last[1] if last else None))
+    return found
+
+
 LINES_SHOWN = 500
 
 

@@ -123,6 +123,27 @@ def seed() -> None:
         raise fail("the database is not empty: it is left as it is")
 
 
+@app.command("demo-statement")
+def demo_statement(
+    reference: Annotated[str, typer.Argument(help="The payment reference that the lot page shows.")],
+    amount: Annotated[str, typer.Argument(help="Exact decimal text; left out: what is missing.")] = "",
+    out: Annotated[Path, typer.Option(help="The folder for the file.")] = Path(),
+) -> None:
+    """Write the bank statement that pays for a party of your own, to upload as the operator: for trying out only."""
+    from market.errors import BadInput
+    from web.demo_acts import paying_statement
+    from web.errors import fault_text
+    from web.render import utc_now
+
+    with in_words(), opened() as database:
+        try:
+            name, data = database.read(paying_statement, reference, amount, at=utc_now())
+        except BadInput as bad:
+            raise fail(fault_text(bad.faults[0])) from None
+    (out / name).write_bytes(data)
+    say(f"{out / name}: upload it under Reconciliation, Bank statements, before the made-up bank writes its next one")
+
+
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Start one web node, with the settings of the environment (production)."""

@@ -72,7 +72,7 @@ async def statements(request: Request) -> Response:
 
 async def _statements(request: Request, faults: list[Fault], status: int) -> Response:
     rows = await request.state.db.read_in_thread(reconciliation.statement_files)
-    accounts = await request.state.db.read_in_thread(reconciliation.bank_accounts)
+    accounts = await request.state.db.read_in_thread(reconciliation.next_statements)
     context = {"files": rows, "accounts": accounts, "faults": faults, "labels": LABELS, "most": files.MOST_BYTES}
     return page(request, "reconciliation/statements.html", context, status=status)
 

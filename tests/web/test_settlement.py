@@ -9,15 +9,18 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+from market.errors import Conflict
+from market.money import allocate
 from storage import ledger as books
 from storage import settlement
 from storage.outbox import due
-from storage.tables import Auction, Lot, Outbox, PaymentDue, Payout, Sale
+from storage.tables import Auction, BankAccount, Lot, Outbox, PaymentDue, Payout, Sale, Tape
 from tests.bank import Paid
 from tests.storage.sales import AT, World, world
 from tests.web.conftest import Site, Visit
+from web import demo_acts
 from web.ledger import trace_lines
-from web.render import utc_now
+from web.render import money, utc_now
 from web.tasks import TASKS
 
 LATER = AT + timedelta(days=3)
@@ -67,6 +70,8 @@ def test_the_walk_from_deposit_to_closed_out(site: Site, w: World) -> None:
     line = queue.split("/reconciliation/", 1)[1].split("/", 1)[0]
     assert operator.post(f"/reconciliation/{line}/match", {"expected": str(second.id)}).status_code == 303
     assert "Nothing waits" in operator.get("/reconciliation").text
+    comes = f"Next: number {w.bank.number + 1}, opening balance {money(w.bank.balance_minor, 'CNY')}"
+    assert comes in operator.get("/statements").text
 
     w.play([(w.bidders[0], 1_000_000_00)])
     sale_id = site.db.in_transaction(settlement.settle, w.auction, at=AT + timedelta(days=1))
@@ -299,3 +304,17 @@ def test_every_page_in_chinese(site: Site, w: World) -> None:
     assert operator.post("/reconciliation/3/not-ours", {"reason": "手续费"}).status_code == 303
     assert operator.post("/reconciliation/4/return").status_code in (303, 409)
     assert w.agrees()
+
+
+def test_a_statement_pays_for_a_party_of_ones_own(site: Site, w: World) -> None:
+    operator = site.person("operator")
+    asked = w.ask(w.bidders[0])
+    named = update(BankAccount).values(name=f"{demo_acts.CLIENTS_MONEY} CNY")
+    site.db.in_transaction(lambda session: session.execute(named))
+    with pytest.raises(Conflict, match="reference_unknown"):
+        site.db.read(demo_acts.paying_statement, "CL-NONE", at=AT)
+    _, part = site.db.read(demo_acts.paying_statement, asked.reference, "1.00", at=AT)
+    assert "Kept" in upload(site, operator, part)
+    _, rest = site.db.read(demo_acts.paying_statement, asked.reference, at=AT)
+    assert "Kept" in upload(site, operator, rest)
+    assert site.db.read(lambda session: session.get_one(PaymentDue, asked.id).status) == "paid"
