@@ -64,12 +64,19 @@ def in_words() -> Iterator[None]:
 
 @contextmanager
 def opened() -> Iterator[Database]:
-    """The database of the settings."""
+    """The database of the settings; one that cannot be used ends in a sentence."""
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
     from storage.database import Database
 
     database = Database(settings().database)
     try:
         yield database
+    except (OperationalError, ProgrammingError):
+        raise fail(
+            "the database does not answer, or its tables are not those of this version; see CLEARLOT_DATABASE_URL, "
+            "and bring them up with `clearlot migrate`."
+        ) from None
     finally:
         database.close()
 
@@ -413,10 +420,15 @@ def trace_command(
     id: Annotated[int, typer.Argument()],
 ) -> None:
     """Walk from one thing to all that hangs on it: cent, posting, entry, bank line, bid, account."""
+    from market.errors import NotFound
+    from storage.trace import KINDS
     from web.ledger import trace_lines
 
     with in_words(), opened() as database:
-        lines = trace_lines(database, kind, id)
+        try:
+            lines = trace_lines(database, kind, id)
+        except NotFound:
+            raise fail(f"there is no {kind} {id}; a trace begins at one of: {', '.join(KINDS)}.") from None
     for line in lines:
         say(line)
 
