@@ -22,7 +22,7 @@ from market import reconciliation as rules
 from market import statements as files
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.ledger import Cause, LedgerEntry
-from market.money import amount_text
+from market.money import Money
 from market.reconciliation import Expected, Line, Suggestion
 from storage import ledger as books
 from storage import outbox, settlement
@@ -163,7 +163,7 @@ def _book_faults(
         if before is not None and one.opening is not None:
             number, closing_minor, to_on = before
             if one.opening.amount_minor != closing_minor:
-                found, expected = (amount_text(it, one.currency) for it in (one.opening.amount_minor, closing_minor))
+                found, expected = (str(Money(it, one.currency)) for it in (one.opening.amount_minor, closing_minor))
                 faults.append(Fault("chain_broken", where, found, expected, place))
             if not _follows(one, number, to_on) and not gap_consent:
                 faults.append(Fault("number_skipped", where, one.number, f"the one after {number}", place))
@@ -503,12 +503,12 @@ def split(session: Session, line_id: int, shares: Sequence[tuple[str, int]], *, 
         elif due.status != "open":
             faults.append(Fault("due_closed", field, due.status, "a payment that is open"))
         elif amount_minor > (missing := due.amount_minor - due.paid_minor):
-            found, expected = (amount_text(it, due.currency) for it in (amount_minor, missing))
+            found, expected = (str(Money(it, due.currency)) for it in (amount_minor, missing))
             faults.append(Fault("share_too_much", f"amount-{number}", found, expected))
     if len(shares) < LEAST_SHARES:
         faults.append(Fault("too_few_shares", "shares", str(len(shares)), "at least two payments"))
     elif (total := sum(amount_minor for _, amount_minor in shares)) != line.amount_minor:
-        found, expected = (amount_text(it, line.currency) for it in (total, line.amount_minor))
+        found, expected = (str(Money(it, line.currency)) for it in (total, line.amount_minor))
         faults.append(Fault("shares_sum", "shares", found, expected))
     if faults:
         raise BadInput(faults)

@@ -35,6 +35,7 @@ from storage.tables import (
     BankAccount,
     Collateral,
     Entry,
+    LedgerAccount,
     LineShare,
     LoanAccount,
     Lot,
@@ -43,6 +44,7 @@ from storage.tables import (
     PaymentDue,
     Payout,
     PortfolioAccount,
+    Posting,
     Sale,
     SaleAccount,
     SaleStep,
@@ -906,6 +908,38 @@ def zones(session: Session, auction_ids: Collection[int]) -> dict[int, str]:
         select(Auction.id, Lot.terms).join(Lot, col(Lot.id) == Auction.lot_id).where(col(Auction.id).in_(auction_ids))
     )
     return {auction_id: terms["zone"] for auction_id, terms in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class SoldAccount:
+    """How one overdue account was sold: its sale, its share of the price, what the books still hold of it."""
+
+    sale: Sale
+    lot: Lot
+    buyer: str
+    share: SaleAccount
+    remaining_minor: int
+
+
+def sale_of_account(session: Session, account_id: int) -> SoldAccount | None:
+    """The sale that an account is part of; None, when it is in none that stands."""
+    row = session.exec(
+        select(Sale, Lot, SaleAccount)
+        .join(SaleAccount, col(SaleAccount.sale_id) == Sale.id)
+        .join(Lot, col(Lot.id) == Sale.lot_id)
+        .where(SaleAccount.account_id == account_id, Sale.status != Status.DEFAULTED.value)
+        .order_by(col(Sale.id).desc())
+    ).first()
+    if row is None:
+        return None
+    sale, lot, share = row
+    claims = ledger.claims(lot.creditor_id, sale.currency).code
+    remaining = session.exec(
+        select(func.coalesce(func.sum(Posting.amount_minor), 0))
+        .join(LedgerAccount, col(LedgerAccount.id) == Posting.ledger_account_id)
+        .where(Posting.loan_account_id == account_id, LedgerAccount.code == claims)
+    ).one()
+    return SoldAccount(sale, lot, _party_names(session, {sale.buyer_id})[sale.buyer_id], share, int(remaining))
 
 
 def account_to_pay(session: Session, currency: str) -> BankAccount | None:

@@ -31,7 +31,7 @@ from market.money import DECIMALS, allocate, amount_text, ratio_bp
 from market.portfolios import DIMENSIONS, OTHER, SIZES, Selection
 from market.sheets import MOST_COLUMNS, MOST_ROWS, open_table
 from market.tape import annotated
-from storage import portfolios
+from storage import portfolios, settlement
 from storage.accounts import replace_outdone
 from storage.database import Database
 from storage.objects import Objects
@@ -591,7 +591,11 @@ async def account(request: Request) -> Response:
     db: Database = request.state.db
     found, given = await db.read_in_thread(portfolios.account, request.user.party_id, request.path_params["id"])
     facts = [(name, value) for name, value in given.items() if value is not None]
-    context = {"account": found, "facts_kept": facts, "bucket_text": bucket_text, "dpd_text": dpd_text}
+    sold = await db.read_in_thread(settlement.sale_of_account, found.id)
+    context = {
+        "account": found, "facts_kept": facts, "bucket_text": bucket_text, "dpd_text": dpd_text, "sold": sold,
+        "zone": settlement.zone_of(sold.sale, sold.lot) if sold else "",
+    }  # fmt: skip
     return page(request, "portfolios/account.html", context)
 
 

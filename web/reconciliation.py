@@ -22,6 +22,7 @@ from web.render import N_, _, money, page, redirect, utc_now
 from web.security import requires
 from web.tasks import TaskContext, task
 from web.words import expected
+from web.words import found as found_text
 
 REASON_MOST = 200
 LABELS = {"file": N_("Bank statement"), "reason": N_("Reason"), "shares": N_("Split")}
@@ -107,6 +108,7 @@ async def statement(request: Request) -> Response:
     file: StatementFile = shown[0]
     found = [Fault(one["code"], one["field"], one["found"], one["expected"], one["row"]) for one in file.faults]
     context = {"file": file, "statements": shown[1], "found": found, "reason": reason_text, "expected": expected}
+    context["found_text"] = found_text
     return page(request, "reconciliation/statement.html", context)
 
 

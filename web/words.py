@@ -12,6 +12,8 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
+from market.errors import BadInput
+from market.money import DECIMALS, parse_amount
 from web.render import ABSENT, N_, _, _gettext, instant_text, money, share
 
 SENTENCES: dict[str, str] = {
@@ -380,6 +382,8 @@ def written(facts: Mapping[str, object]) -> dict[str, str]:
             words[name.removesuffix("_bp")] = share(value)
         elif name == "expected":
             words[name] = expected(str(value))
+        elif name == "found" and isinstance(value, str):
+            words[name] = found(value)
         elif name in ("status", "wanted") and isinstance(value, str):
             words[name] = state(value)[1]
         else:
@@ -438,7 +442,19 @@ def expected(text: str) -> str:
     for pattern, sentence in EXPECTED:
         if match := re.fullmatch(pattern, text):
             return _gettext(sentence) % dict(zip("ab", match.groups(), strict=False))
-    return _gettext(text)
+    return found(_gettext(text)) if text else ""
+
+
+def found(text: str) -> str:
+    """What was found instead: an amount with its currency as everywhere, all else as it stood."""
+    match = re.fullmatch(r"([A-Z]{3}) (-?)([0-9.]+)", text)
+    if match is None or match[1] not in DECIMALS:
+        return text
+    try:
+        amount_minor = parse_amount(match[3], match[1])
+    except BadInput:
+        return text
+    return money(-amount_minor if match[2] else amount_minor, match[1])
 
 
 class _Facts(dict[str, str]):
