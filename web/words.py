@@ -88,6 +88,17 @@ SENTENCES: dict[str, str] = {
     "need_lots": N_("Lots that wait for a decision: %(count)s"),
     "need_participations": N_("Bidders that ask to take part: %(count)s"),
     "need_paused": N_("Lot %(lot)s is paused: resume it, or withdraw it"),
+    "need_taken_back": N_(
+        "The bank took the payment for lot %(lot)s back, but its accounts are with the buyer: "
+        "claim %(amount)s from him, reference %(reference)s"
+    ),
+    "need_claim_open": N_(
+        "The bank took money back that was used or sent on (lot %(lot)s): claim %(amount)s, reference %(reference)s"
+    ),
+    "need_claim": N_("Pay %(amount)s that the bank took back (lot %(lot)s), reference %(reference)s"),
+    "need_leader_unpaid": N_(
+        "Bidder %(bidder)s leads on lot %(lot)s, but the bank took the deposit back: his bid binds, he is barred"
+    ),
     "need_lines": N_("Statement lines that wait for a person: %(count)s"),
     "need_payouts": N_("Pay-outs that are due: %(count)s"),
     "need_troubled": N_("Work that keeps failing: %(count)s"),
@@ -325,6 +336,8 @@ SENTENCES: dict[str, str] = {
     "line_decided": N_("This statement line was decided already."),
     "payee_known": N_("The payment %(reference)s has its payee already."),
     "line_waits": N_("This statement line waits; there is no decision to take back."),
+    "line_taken_back": N_("This line was taken back by the bank already; it cannot be taken back again."),
+    "bank_account_differs": N_("The two lines stand on different bank accounts."),
     "match_final": N_(
         "This cannot be taken back: payment %(reference)s is no longer open, and what followed from it stands."
     ),
@@ -521,6 +534,8 @@ STATES: dict[str, tuple[str, str]] = {
     "matched": ("paid", N_("Matched")),
     "returned": ("waiting", N_("Returned")),
     "not_ours": ("waiting", N_("Not ours")),
+    "taken_back": ("overdue", N_("Taken back by the bank")),
+    "takes_back": ("waiting", N_("Takes another line back")),
 }
 
 
@@ -596,6 +611,7 @@ ACTIONS: dict[str, str] = {
     "payout.payee": N_("Payee of a payment named"),
     "person.password": N_("Password changed"),
     "person.sign_in": N_("Signed in"),
+    "statement_line.take_back": N_("Statement line taken back by another one"),
     "statement_line.undo": N_("Decision about a statement line taken back"),
 }
 
