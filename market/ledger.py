@@ -5,7 +5,9 @@ The chart of accounts (a code is `kind of account:whose:currency`; debit is posi
     bank:BANK ACCOUNT:CUR          asset       money at the bank; equals the statements
     suspense:BANK ACCOUNT:CUR      liability   came in or went out, not matched yet
     deposit:AUCTION:PARTY:CUR      liability   a bidder's deposit, held for one auction
-    buyer:SALE:CUR                 asset       what the buyer still owes of price and premium
+    buyer:SALE:CUR                 asset       what the buyer still owes of price and premium; after the close-out: the
+                                               claim against him, when the bank took his payment back
+    receivable:PARTY:CUR           asset       owed by a party: the bank took back money that was used or sent on since
     escrow:SALE:CUR                liability   price and premium between the hammer and the close-out
     forfeited:SALE:CUR             liability   a deposit that is not returned, until the ruleset's order is applied
     payable:PARTY:CUR              liability   owed to a party until the bank has sent it
@@ -76,6 +78,10 @@ def deposit(auction_id: int, party_id: int, currency: str) -> LedgerAccount:
 
 def buyer(sale_id: int, party_id: int, currency: str) -> LedgerAccount:
     return LedgerAccount(f"buyer:{sale_id}:{currency}", Kind.ASSET, currency, party_id)
+
+
+def receivable(party_id: int, currency: str) -> LedgerAccount:
+    return LedgerAccount(f"receivable:{party_id}:{currency}", Kind.ASSET, currency, party_id)
 
 
 def escrow(sale_id: int, currency: str) -> LedgerAccount:

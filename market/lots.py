@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from auctions.rulesets import LARGEST_MINOR, Ruleset, RulesetFault, Terms
+from auctions.rulesets import LARGEST_MINOR, Listing, Ruleset, RulesetFault, Terms
 from market.errors import Conflict, Fault
 from market.inputs import Reader
 from market.money import BP, amount_text
@@ -135,7 +135,8 @@ def read_draft(values: Mapping[str, object]) -> LotDraft:
 def read_terms_of(values: Mapping[str, object], currency: str, rulesets: Mapping[str, Ruleset]) -> LotTerms:
     """Read terms from a form or JSON: money as exact text, percentages, instants in the lot's zone.
 
-    Raises: BadInput with every fault, by field. What the ruleset asks is said by `checks`, which needs the whole.
+    Raises: BadInput with every fault, by field; a deposit that the ruleset does not allow is one. What else the ruleset
+    asks is said by `checks`, which needs the whole.
     """
     reader = Reader(values)
     ruleset = rulesets.get(reader.choice("ruleset", rulesets))
@@ -152,6 +153,10 @@ def read_terms_of(values: Mapping[str, object], currency: str, rulesets: Mapping
         if reserve_minor is not None and opening is not None and reserve_minor < opening:
             reader.fault("reserve_low", "reserve_amount", reader.raw("reserve_amount"), "not below the opening")
     deposit = reader.amount("deposit", currency)
+    if ruleset and opening and deposit is not None:
+        holds, found, expected = _deposit_share(ruleset.listing, opening, deposit)
+        if not holds:
+            reader.fault("deposit_share", "deposit", found, expected)
     for field, amount in (("opening", opening), ("step", step), ("appraisal", None)):
         if amount == 0:
             reader.fault("range", field, "0", "more than zero")
@@ -246,14 +251,8 @@ def checks(
     elif listing.opening_least_bp is not None:
         _check_opening(check, terms, listing.opening_least_bp, currency, previous)
     if terms.deposit_minor or listing.deposit_least_bp:
-        least_bp, most_bp = listing.deposit_least_bp or 0, listing.deposit_most_bp or BP
-        low, high = -(-terms.opening_minor * least_bp // BP), terms.opening_minor * most_bp // BP
-        check(
-            "deposit_share", "deposit", low <= terms.deposit_minor <= high, "deposit",
-            found=_share_text(terms.deposit_minor, terms.opening_minor),
-            expected=f"{least_bp / 100:g}%–{most_bp / 100:g}%",
-            low_minor=low, high_minor=high,
-        )  # fmt: skip
+        holds, share, allowed = _deposit_share(listing, terms.opening_minor, terms.deposit_minor)
+        check("deposit_share", "deposit", holds, "deposit", found=share, expected=allowed)
     notice_days = dict(second.notice_days if is_second and second else listing.notice_days)
     if days := notice_days.get(KINDS[kind]):
         first = at + timedelta(days=days)
@@ -294,6 +293,14 @@ def _check_opening(check: Any, terms: LotTerms, least_bp: int, currency: str, pr
         found=_share_text(terms.opening_minor, appraisal),
         expected=f"{least_bp / 100:g}%", least_minor=least,
     )  # fmt: skip
+
+
+def _deposit_share(listing: Listing, opening_minor: int, deposit_minor: int) -> tuple[bool, str, str]:
+    """Whether a deposit is allowed for an opening, its share, and what is allowed."""
+    least_bp, most_bp = listing.deposit_least_bp or 0, listing.deposit_most_bp or BP
+    low, high = -(-opening_minor * least_bp // BP), opening_minor * most_bp // BP
+    allowed = f"{least_bp / 100:g}%–{most_bp / 100:g}%"
+    return low <= deposit_minor <= high, _share_text(deposit_minor, opening_minor), allowed
 
 
 def _share_text(part_minor: int, whole_minor: int) -> str:

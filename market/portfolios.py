@@ -126,6 +126,7 @@ class Assembly:
         self._strata: dict[str, dict[str, list[int]]] = {name: {} for name in DIMENSIONS}
         self._weight = self._least = self._most = 0  # of the accounts for which days are given
         self._is_open = False  # the days of some have no upper end
+        self._names_borrowers = False  # the tape says of some who owes them
         self._digest = hashlib.sha256()
 
     def add(self, accounts: pl.DataFrame) -> None:
@@ -139,6 +140,7 @@ class Assembly:
             for value, *amounts in sums.iter_rows():
                 found[value] = [a + b for a, b in zip(found.get(value, (0, 0, 0)), amounts, strict=True)]
         self._add_days(accounts)
+        self._names_borrowers = self._names_borrowers or bool((accounts["borrower_id"] != "").any())
         lines = accounts.select(pl.struct(CONTENT).struct.json_encode()).to_series()
         self._digest.update("".join(line + "\n" for line in lines).encode())
 
@@ -169,12 +171,14 @@ class Assembly:
             borrowers; `curve`: `[share of borrowers, share of balance]` in basis points, the largest first;
             `weighted_dpd`: average days past due in hundredths of a day, the weight being principal and interest
             (spec/data-standards.md 3.3), as a range, since some tapes give only ranges; `to` is None when one is open;
-            `dpd_known_minor` is the weight of the accounts for which days are given at all.
+            `dpd_known_minor` is the weight of the accounts for which days are given at all; `names_borrowers`: False,
+            when no account has a borrower number, so that `top` and `curve` are of accounts.
         """
         strata: dict[str, Any] = {name: _strata(name, found) for name, found in self._strata.items()}
         strata["top"] = [[n, owed[n]] for n in TOPS if n <= borrowers]
         strata["curve"] = _curve(borrowers, owed)
         strata["weighted_dpd"] = self._weighted_dpd()
+        strata["names_borrowers"] = self._names_borrowers
         return Assembled(
             accounts=self.accounts, borrowers=borrowers, principal_minor=self.principal_minor,
             balance_minor=self.balance_minor, strata=strata, content_hash=self.content_hash,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from market.money import amount_text
@@ -67,6 +67,8 @@ class Line:
     end_to_end_id: str = ""
     other_name: str = ""
     other_iban: str = ""
+    bank_reference: str = ""
+    is_reversal: bool = False  # the bank's mark
 
     @property
     def references(self) -> list[str]:
@@ -116,6 +118,62 @@ def match(line: Line, expected: Iterable[Expected]) -> list[Suggestion]:
             suggestions.append(Suggestion(one.id, score, tuple(reasons)))
     suggestions.sort(key=lambda one: (-one.score, one.expected_id))
     return suggestions[:MOST_SUGGESTIONS]
+
+
+def match_reversal(line: Line, earlier: Iterable[tuple[int, Line]]) -> list[Suggestion]:
+    """Compare a line with earlier ones (id, line) of the same bank account that it may take back; best first.
+
+    Only lines of exactly the same amount with the other sign. Certain, and therefore alone: the bank marks it as a
+    reversal, and exactly one earlier line has its reference: ours, the payer's end-to-end id, or the bank's own.
+    A reversal without the mark is for a person, however much it resembles: it may be a payment of our own.
+    """
+    named = line.references
+    suggestions, proven = [], []
+    for line_id, one in earlier:
+        if one.currency != line.currency or one.amount_minor != -line.amount_minor or one.booked_on > line.booked_on:
+            continue
+        score, reasons, is_named = _compare_reversal(line, one, named)
+        if len(reasons) == 1 or score < LEAST_SCORE:  # the amount alone
+            continue
+        suggestion = Suggestion(line_id, min(score, 100), tuple(reasons), certain=line.is_reversal and is_named)
+        suggestions.append(suggestion)
+        if suggestion.certain:
+            proven.append(suggestion)
+    if len(proven) == 1:
+        return proven
+    suggestions.sort(key=lambda one: (-one.score, -one.expected_id))
+    return [replace(one, certain=False) for one in suggestions[:MOST_SUGGESTIONS]]
+
+
+def _compare_reversal(line: Line, one: Line, named: Sequence[str]) -> tuple[int, list[tuple[str, str]], bool]:
+    score, is_named = 25, False
+    reasons: list[tuple[str, str]] = []
+    if line.is_reversal:
+        score += 20
+        reasons.append(("reversal_mark", ""))
+    theirs = one.references
+    if common := [reference for reference in named if reference in theirs]:
+        score, is_named = score + 35, True
+        reasons.append(("reference_equal", common[0]))
+    for code, mine, other in (
+        ("end_to_end_equal", line.end_to_end_id, one.end_to_end_id),
+        ("bank_reference_equal", line.bank_reference, one.bank_reference),
+    ):
+        if mine and mine == other:
+            score, is_named = score + 15, True
+            reasons.append((code, mine[:40]))
+    reasons.append(("amount_equal", amount_text(abs(one.amount_minor), one.currency)))
+    if one.other_iban and _plain(one.other_iban) == _plain(line.other_iban):
+        score += 10
+        reasons.append(("iban_equal", one.other_iban[-4:]))
+    if share := _name_share(one.other_name, line.other_name):
+        score += 5 * share // 100
+        reasons.append(("name_equal" if share == 100 else "name_similar", f"{share}%"))
+    if named and not common:
+        score -= 20
+        reasons.append(("other_reference", named[0]))
+        is_named = False
+    return score, reasons, is_named
 
 
 def _compare(line: Line, one: Expected, named: Sequence[str]) -> tuple[int, list[tuple[str, str]]]:

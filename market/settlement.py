@@ -27,7 +27,7 @@ class Status(StrEnum):
 
 MOVES: Mapping[Status, frozenset[Status]] = {
     Status.AWAITING_BALANCE: frozenset({Status.PAID, Status.DEFAULTED}),  # in full and in time; or not
-    Status.PAID: frozenset({Status.CLOSED_OUT}),
+    Status.PAID: frozenset({Status.CLOSED_OUT, Status.AWAITING_BALANCE}),  # back: the bank took the payment back
     Status.CLOSED_OUT: frozenset(),
     Status.DEFAULTED: frozenset(),
 }
@@ -159,6 +159,15 @@ def sold(sale: Parties, plan: Plan, on: date) -> list[LedgerEntry]:
             )
         )  # fmt: skip
     return entries
+
+
+def deposit_taken_back(sale: Parties, amount_minor: int, line_id: int, on: date) -> LedgerEntry:
+    """The bank took the buyer's deposit back: it no longer counts toward the price; a default reverses this, too."""
+    return ledger.move(
+        f"deposit_taken_back:{sale.sale_id}:{line_id}", on, sale.cause, amount_minor,
+        debit=ledger.buyer(sale.sale_id, sale.buyer_id, sale.currency),
+        credit=ledger.deposit(sale.auction_id, sale.buyer_id, sale.currency),
+    )  # fmt: skip
 
 
 def sold_key(sale_id: int) -> str:

@@ -99,6 +99,20 @@ def _refuse(code: str, field: str, found: str, expected: str, row: int | None = 
     raise BadInput([Fault(code, field, found[:200], expected, row)])
 
 
+# First bytes of files that are sent by mistake.
+_KINDS = (
+    (b"\x89PNG\r\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF8", "GIF"), (b"%PDF", "PDF"), (b"PAR1", "Parquet"),
+    (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"), (b"Rar!", "RAR"), (b"7z\xbc\xaf", "7-Zip"),
+    (b"\xd0\xcf\x11\xe0", "XLS, DOC"), (b"SQLite format 3", "SQLite"),
+)  # fmt: skip
+
+
+def _kind_of(head: bytes) -> str:
+    """What a file is that is no table, in words: its bytes say nothing to a person."""
+    kind = next((name for first, name in _KINDS if head.startswith(first)), "")
+    return f"a file of another kind ({kind})" if kind else "a file of another kind"
+
+
 # --- text ----------------------------------------------------------------------------------------
 
 
@@ -253,7 +267,7 @@ class _Text:
         broken: Fault | None = None
         for piece in self._pieces():
             if b"\0" in piece or (not read and piece.startswith((b"%PDF", b"PAR1", b"\xff\xfe", b"\xfe\xff"))):
-                _refuse("not_a_table", "", ascii(piece[:20]), "CSV in UTF-8 or GB18030, gzipped or not, or XLSX")
+                _refuse("not_a_table", "", _kind_of(piece), "CSV in UTF-8 or GB18030, gzipped or not, or XLSX")
             if broken is None and not (is_ascii and piece.isascii()):
                 is_ascii = False
                 try:

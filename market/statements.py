@@ -53,6 +53,7 @@ class StatementLine:
     other_iban: str = ""
     kind: str = ""  # the bank's transaction code, e.g. NTRF
     extra: str = ""  # MT94x: supplementary details
+    is_reversal: bool = False  # the bank marks it as taking another movement back, or as a return
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +296,7 @@ def _camt_lines(entry: Element, number: int, made_on: str) -> list[StatementLine
         bank_reference=_clean(_text(entry, "AcctSvcrRef")),
         text=_clean(_text(entry, "AddtlNtryInf")),
         kind=_text(entry, "BkTxCd/Prtry/Cd") or _text(entry, "BkTxCd/Domn/Fmly/SubFmlyCd"),
+        is_reversal=_text(entry, "RvslInd") in ("true", "1"),  # CdtDbtInd is the reversal's own sign all the same
     )
     details = entry.findall("NtryDtls/TxDtls")
     amounts = [_detail_amount(one, currency, sign, number) for one in details]
@@ -308,7 +310,11 @@ def _camt_lines(entry: Element, number: int, made_on: str) -> list[StatementLine
 
 
 def _camt_detail(whole: StatementLine, detail: Element, sign: int) -> StatementLine:
-    other = "Dbtr" if sign > 0 else "Cdtr"
+    is_reversal = whole.is_reversal or detail.find("RtrInf") is not None
+    # The parties of a reversal are those of the first movement, whose sign was the other one; some banks turn them.
+    sides = ("Dbtr", "Cdtr") if (sign > 0) != is_reversal else ("Cdtr", "Dbtr")
+    other = next((side for side in sides[: 1 + is_reversal] if _camt_party(detail, side) != ("", "")), sides[0])
+    other_name, other_iban = _camt_party(detail, other)
     free = [one.text or "" for one in detail.findall("RmtInf/Ustrd")]
     structured = [_text(one, "CdtrRefInf/Ref") for one in detail.findall("RmtInf/Strd")]
     text = " ".join(one for one in (*free, *structured) if one)
@@ -318,12 +324,17 @@ def _camt_detail(whole: StatementLine, detail: Element, sign: int) -> StatementL
         bank_reference=_clean(_text(detail, "Refs/AcctSvcrRef")) or whole.bank_reference,
         end_to_end_id="" if end_to_end == "NOTPROVIDED" else _clean(end_to_end),
         text=_clean(text) or whole.text,
-        other_name=_clean(
-            _text(detail, f"RltdPties/{other}/Nm") or _text(detail, f"RltdPties/{other}/Pty/Nm"), NAME_LENGTH
-        ),
-        other_iban=_text(detail, f"RltdPties/{other}Acct/Id/IBAN")
-        or _text(detail, f"RltdPties/{other}Acct/Id/Othr/Id"),
+        other_name=other_name,
+        other_iban=other_iban,
+        is_reversal=is_reversal,
     )
+
+
+def _camt_party(detail: Element, side: str) -> tuple[str, str]:
+    """Name and account of the debtor or the creditor."""
+    name = _text(detail, f"RltdPties/{side}/Nm") or _text(detail, f"RltdPties/{side}/Pty/Nm")
+    account = f"RltdPties/{side}Acct/Id"
+    return _clean(name, NAME_LENGTH), _text(detail, f"{account}/IBAN") or _text(detail, f"{account}/Othr/Id")
 
 
 def _detail_amount(detail: Element, currency: str, sign: int, number: int) -> int | None:
@@ -479,6 +490,7 @@ def _mt_line(value: str, currency: str, row: int) -> StatementLine:
         end_to_end_id="" if own.strip() == "NONREF" else own.strip(),
         kind=(found["kind"] or "").strip(),
         extra=extra,
+        is_reversal=found["mark"] in ("RC", "RD") or (found["kind"] or "").strip() == "NRTI",  # a returned item
     )
 
 

@@ -282,9 +282,11 @@ class Checker:
             yield "whole_number", ~(is_number & number.is_between(column.least, column.most)), expected
         elif column.type in ("amount", "percent", "fraction"):
             places = self.decimals if column.type == "amount" and not column.rounds and not self.is_workbook else 20
-            pattern = rf"[0-9]{{1,15}}(\.[0-9]{{1,{places}}})?" if places else "[0-9]{1,15}"
+            pattern = rf"[0-9]{{1,60}}(\.[0-9]{{1,{places}}})?" if places else "[0-9]{1,60}"
             pattern = rf"({pattern}|\.[0-9]{{1,{places}}})" if column.bare and places else pattern
-            is_number = raw.str.contains(f"^{'-?' if column.signed else ''}{pattern}$")
+            is_number = raw.str.contains(f"^-?{pattern}$")
+            if not column.signed:
+                yield "amount_negative", is_number & raw.str.starts_with("-"), "not negative"
             yield (
                 "amount_format",
                 ~is_number,
@@ -295,11 +297,14 @@ class Checker:
                 else "digits without decimals",
             )
             number = self._number(column)
+            is_huge = is_number & number.is_null()  # more digits than an amount can have
             if column.type == "amount":
-                most = amount_text(MOST_MINOR, self.currency)
-                yield "amount_range", is_number & (number.abs() > MOST_MINOR), f"at most {most}"
+                whole, point, rest = amount_text(MOST_MINOR, self.currency).partition(".")
+                is_too_large = is_huge | (is_number & (number.abs() > MOST_MINOR))
+                yield "amount_range", is_too_large, f"at most {int(whole):,}{point}{rest}"
             else:
-                yield "rate_range", is_number & (number > MOST_RATE_BP), f"at most {MOST_RATE_BP // 100} per cent"
+                is_too_large = is_huge | (is_number & (number > MOST_RATE_BP))
+                yield "rate_range", is_too_large, f"at most {MOST_RATE_BP // 100} per cent"
         else:
             day = self._day(column)
             yield (

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from storage.tables import (
     Auction,
     Entry,
+    LineShare,
     Lot,
     Outbox,
     Participation,
@@ -22,6 +23,7 @@ from storage.tables import (
     Payout,
     Portfolio,
     Sale,
+    SaleStep,
     Statement,
     StatementLine,
     Tape,
@@ -327,7 +329,7 @@ def operator(session: Session, *, at: datetime) -> Home:
         for stage, oldest in queues
         if stage.count
     ]
-    needs += _paused(session)
+    needs += [*_paused(session), *_claims(session), *_unpaid_leaders(session)]
     live = _on_sale(
         session, col(Auction.phase).in_(("open", "paused", "upcoming")), by=col(Auction.closes_at), limit=40
     )
@@ -354,6 +356,65 @@ def _paused(session: Session) -> list[Need]:
         since = datetime.fromtimestamp(since_ms / 1000, UTC)
         needs.append(Need("need_paused", f"/lots/{lot.id}", {"lot": lot.reference}, since))
     return needs
+
+
+def _claims(session: Session) -> list[Need]:
+    """What the bank took back after the accounts were closed out, or the money sent on: claims, until they are paid."""
+    rows = session.exec(
+        select(PaymentDue, Lot, Sale)
+        .join(Auction, col(Auction.id) == PaymentDue.auction_id)
+        .join(Lot, col(Lot.id) == Auction.lot_id)
+        .join(Sale, col(Sale.id) == PaymentDue.sale_id, isouter=True)
+        .where(
+            PaymentDue.status == "open", (col(PaymentDue.kind) == "claim") | (col(Sale.status) == "closed_out"),
+        )
+        .order_by(col(PaymentDue.id))
+        .limit(MOST_NEEDS)
+    ).all()  # fmt: skip
+    needs = []
+    for due, lot, sale in rows:
+        since = due.created_at
+        if sale is not None:
+            taken_at = select(func.max(SaleStep.at)).where(SaleStep.sale_id == sale.id, SaleStep.step == "taken_back")
+            since = session.exec(taken_at).one() or since
+        facts = {
+            "amount_minor": due.amount_minor - due.paid_minor, "currency": due.currency, "lot": lot.reference,
+            "reference": due.reference,
+        }  # fmt: skip
+        code = "need_taken_back" if sale is not None else "need_claim_open"
+        needs.append(Need(code, f"/sales/{sale.id}" if sale is not None else "/payments", facts, since))
+    return needs
+
+
+def _unpaid_leaders(session: Session) -> list[Need]:
+    """Who leads and whose deposit the bank took back: his bid binds, and somebody must know."""
+    rows = session.execute(
+        select_rows(Lot, Auction, Participation, func.max(LineShare.undone_at))
+        .join(Auction, col(Auction.lot_id) == Lot.id)
+        .join(
+            Participation,
+            (col(Participation.auction_id) == Auction.id) & (col(Participation.bidder) == Auction.leader),
+        )
+        .join(
+            PaymentDue,
+            (col(PaymentDue.auction_id) == Auction.id) & (col(PaymentDue.party_id) == Participation.party_id),
+        )
+        .join(LineShare, col(LineShare.payment_due_id) == PaymentDue.id)
+        .where(
+            col(Auction.phase).in_(("open", "paused")), col(Participation.status) == "awaiting_deposit",
+            col(LineShare.undone_at).is_not(None),
+        )
+        .group_by(col(Lot.id), col(Auction.id), col(Participation.id))
+        .order_by(col(Auction.id))
+        .limit(MOST_NEEDS)
+    ).all()  # fmt: skip
+    return [
+        Need(
+            "need_leader_unpaid", f"/lots/{lot.id}", {"lot": lot.reference, "bidder": asked.bidder}, since,
+            auction.closes_at,
+        )
+        for lot, auction, asked, since in rows
+    ]  # fmt: skip
 
 
 def _queue(session: Session, name: str, address: str, since: Any, *where: Any) -> tuple[Stage, Any]:

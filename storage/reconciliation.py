@@ -22,12 +22,13 @@ from market import reconciliation as rules
 from market import statements as files
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.ledger import Cause, LedgerEntry
-from market.money import amount_text
+from market.money import Money
 from market.reconciliation import Expected, Line, Suggestion
 from storage import ledger as books
 from storage import outbox, settlement
 from storage.parties import note
 from storage.tables import (
+    AuditTrail,
     BankAccount,
     LedgerAccount,
     LineShare,
@@ -51,6 +52,7 @@ LEAST_SHARES, MOST_SHARES = 2, 8  # of a line that pays several payments
 DECIDED_SHOWN = 20
 MOST_CANDIDATES = 500  # open payments that a line is compared with
 MOST_FAULTS = 100
+TAKEN_FROM = ("waiting", "matched", "returned", "not_ours")  # lines that another one may take back
 
 
 # --- files --------------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ def _book_faults(
         if before is not None and one.opening is not None:
             number, closing_minor, to_on = before
             if one.opening.amount_minor != closing_minor:
-                found, expected = (amount_text(it, one.currency) for it in (one.opening.amount_minor, closing_minor))
+                found, expected = (str(Money(it, one.currency)) for it in (one.opening.amount_minor, closing_minor))
                 faults.append(Fault("chain_broken", where, found, expected, place))
             if not _follows(one, number, to_on) and not gap_consent:
                 faults.append(Fault("number_skipped", where, one.number, f"the one after {number}", place))
@@ -239,7 +241,7 @@ def _keep(session: Session, one: files.Statement, ours: BankAccount, file: State
                 statement_id=statement.id, number=number, amount_minor=line.amount_minor, currency=line.currency,
                 booked_on=line.booked_on, value_on=line.value_on, bank_reference=line.bank_reference,
                 end_to_end_id=line.end_to_end_id, text=line.text, other_name=line.other_name,
-                other_iban=line.other_iban, line_key=key,
+                other_iban=line.other_iban, is_reversal=line.is_reversal, line_key=key,
             )
         )  # fmt: skip
     session.add_all(lines)
@@ -281,6 +283,36 @@ def _match_certain(session: Session, lines: Sequence[StatementLine], bank_accoun
             if suggestion is not None:
                 payout = next(one for one in sent if one.id == suggestion.expected_id)
                 _sent(session, line, payout, bank_account_id, reasons=suggestion.reasons, person_id=None, at=at)
+        if line.status == "waiting" and line.is_reversal:
+            taken = [one for one in _taken_back(session, line) if one.certain]
+            if taken:
+                first = session.get_one(StatementLine, taken[0].expected_id, with_for_update=True)
+                if _may_be_taken_back(session, first):
+                    _take_back(session, line, first, bank_account_id, reasons=taken[0].reasons, person_id=None, at=at)
+
+
+def _taken_back(session: Session, line: StatementLine) -> list[Suggestion]:
+    """The earlier lines of the same bank account that a line may take back."""
+    earlier = session.exec(
+        select(StatementLine)
+        .join(Statement, col(Statement.id) == StatementLine.statement_id)
+        .where(
+            StatementLine.amount_minor == -line.amount_minor, StatementLine.id != line.id,
+            StatementLine.booked_on <= line.booked_on, col(StatementLine.status).in_(TAKEN_FROM),
+            Statement.bank_account_id
+            == select(Statement.bank_account_id).where(Statement.id == line.statement_id).scalar_subquery(),
+        )
+        .order_by(col(StatementLine.id).desc())
+        .limit(MOST_CANDIDATES)
+    ).all()  # fmt: skip
+    return rules.match_reversal(_line(line), [(one.id, _line(one)) for one in earlier])
+
+
+def _may_be_taken_back(session: Session, first: StatementLine) -> bool:
+    """Money that was sent on to somebody whom we do not know cannot be claimed from anybody: a person decides."""
+    if first.status != "returned":
+        return True
+    return _return_of(session, first).status != "sent"
 
 
 def _certain(line: StatementLine, expected: Iterable[Expected]) -> Suggestion | None:
@@ -304,7 +336,7 @@ def _by_reference(session: Session, table: Any, references: Sequence[str]) -> li
 def _line(line: StatementLine) -> Line:
     return Line(
         line.amount_minor, line.currency, line.booked_on, line.text, line.end_to_end_id, line.other_name,
-        line.other_iban,
+        line.other_iban, line.bank_reference, line.is_reversal,
     )  # fmt: skip
 
 
@@ -352,6 +384,8 @@ def _take_shares(
     for due, taken, over in shares:
         if due.kind == "deposit":
             target = ledger.deposit(due.auction_id, due.party_id, due.currency)
+        elif due.kind == "claim":
+            target = ledger.receivable(due.party_id, due.currency)
         else:
             assert due.sale_id is not None
             target = ledger.buyer(due.sale_id, due.party_id, due.currency)
@@ -368,10 +402,11 @@ def _take_shares(
     session.flush()
     for due, _taken, over in shares:
         if over:
-            settlement.refund(session, key=f"over:{line.id}", due=due, amount_minor=over, at=at)
+            over_key = f"over:{line.id}{_round(session, line.id)}"
+            settlement.refund(session, key=over_key, due=due, amount_minor=over, at=at)
         if due.status == "paid" and due.kind == "deposit":
             settlement.deposit_arrived(session, due, at=at)
-        elif due.status == "paid":
+        elif due.status == "paid" and due.kind == "balance":
             sale = session.get_one(Sale, due.sale_id, with_for_update=True)
             settlement.balance_arrived(session, sale, at=at)
 
@@ -398,7 +433,8 @@ def _send_late_back(
     _decide(session, line, "matched", (("reference_equal", due.reference), ("too_late", "refund")), None)
     _keep_share(session, line, due, 0, line.amount_minor, key, None, at=at)
     session.flush()
-    settlement.refund(session, key=f"late:{line.id}", due=due, amount_minor=line.amount_minor, at=at)
+    late_key = f"late:{line.id}{_round(session, line.id)}"
+    settlement.refund(session, key=late_key, due=due, amount_minor=line.amount_minor, at=at)
 
 
 def _sent(
@@ -413,6 +449,7 @@ def _sent(
     _decide(session, line, "matched", reasons, person_id)
     payout.status, payout.sent_at = "sent", at
     session.add(payout)
+    settlement.debit_decided(session, line, at=at)
 
 
 def _post_match(
@@ -503,12 +540,12 @@ def split(session: Session, line_id: int, shares: Sequence[tuple[str, int]], *, 
         elif due.status != "open":
             faults.append(Fault("due_closed", field, due.status, "a payment that is open"))
         elif amount_minor > (missing := due.amount_minor - due.paid_minor):
-            found, expected = (amount_text(it, due.currency) for it in (amount_minor, missing))
+            found, expected = (str(Money(it, due.currency)) for it in (amount_minor, missing))
             faults.append(Fault("share_too_much", f"amount-{number}", found, expected))
     if len(shares) < LEAST_SHARES:
         faults.append(Fault("too_few_shares", "shares", str(len(shares)), "at least two payments"))
     elif (total := sum(amount_minor for _, amount_minor in shares)) != line.amount_minor:
-        found, expected = (amount_text(it, line.currency) for it in (total, line.amount_minor))
+        found, expected = (str(Money(it, line.currency)) for it in (total, line.amount_minor))
         faults.append(Fault("shares_sum", "shares", found, expected))
     if faults:
         raise BadInput(faults)
@@ -521,7 +558,8 @@ def undo(session: Session, line_id: int, reason: str, *, person_id: int, at: dat
     """Take a decision about a line back: its ledger entry is reversed, and the line waits again.
 
     Only what nothing has followed from: a payment that was paid in full has admitted a bidder or closed a sale, money
-    that was sent is gone.  Who, when and why stand in the audit trail and in the reversal.
+    that was sent is gone.  Who, when and why stand in the audit trail and in the reversal.  A line that was said to
+    take another one back: both wait again, and what the other one was counted toward is decided anew.
 
     Raises: NotFound; Conflict `line_waits`, `match_final`.
     """
@@ -531,6 +569,11 @@ def undo(session: Session, line_id: int, reason: str, *, person_id: int, at: dat
     session.refresh(line)
     if line.status == "waiting":
         raise Conflict("line_waits", line=line_id)
+    if line.status == "taken_back":
+        raise Conflict("line_taken_back", line=line_id)
+    if line.status == "takes_back":
+        _part(session, line, reason, person_id=person_id, at=at)
+        return
     key = f"match:{line.id}{_round(session, line.id)}"
     shares = session.exec(select(LineShare).where(LineShare.line_id == line_id, col(LineShare.undone_at).is_(None)))
     for share in shares.all():
@@ -557,13 +600,194 @@ def undo(session: Session, line_id: int, reason: str, *, person_id: int, at: dat
 
 def _take_return_back(session: Session, line: StatementLine) -> None:
     """The money is not to be sent back after all. Raises: Conflict `match_final`, when it was sent."""
-    payout = session.exec(
-        select(Payout).where(Payout.key == f"return:{line.id}{_round(session, line.id)}").with_for_update()
-    ).one()
+    payout = _return_of(session, line)
     if payout.status == "sent":
         raise Conflict("match_final", reference=payout.reference)
     payout.status = "cancelled"
     session.add(payout)
+
+
+def _return_of(session: Session, line: StatementLine) -> Payout:
+    key = f"return:{line.id}{_round(session, line.id)}"
+    return session.exec(select(Payout).where(Payout.key == key).with_for_update()).one()
+
+
+# --- what the bank takes back ---------------------------------------------------------------------------
+
+
+def take_back(
+    session: Session, line_id: int, first_id: int, *, is_payee_wrong: bool = False, person_id: int, at: datetime
+) -> None:
+    """A person says that a line takes an earlier one back: a payment that the bank reversed, a pay-out that came back.
+
+    What the first line did is undone by the reversal of its ledger entry: its payment is open again, its pay-out due
+    again (`is_payee_wrong`: it needs a payee first). What has been used or sent on since is claimed from its party.
+
+    Raises: NotFound; Conflict `line_decided`, `line_taken_back`, `bank_account_differs`, `currency_differs`,
+    `amount_differs`, `match_final`.
+    """
+    line, bank_account_id = _waiting(session, line_id)
+    first = session.get(StatementLine, first_id, with_for_update=True)
+    if first is None:
+        raise NotFound("statement_line", id=first_id)
+    session.refresh(first)
+    if first.status not in TAKEN_FROM or first.id == line.id:
+        raise Conflict("line_taken_back", line=first_id)
+    if session.get_one(Statement, first.statement_id).bank_account_id != bank_account_id:
+        raise Conflict("bank_account_differs", line=first_id)
+    if first.currency != line.currency:
+        raise Conflict("currency_differs", found=line.currency, expected=first.currency)
+    if first.amount_minor != -line.amount_minor:
+        raise Conflict("amount_differs", found_minor=line.amount_minor, expected_minor=-first.amount_minor)
+    found = next((one.reasons for one in rules.match_reversal(_line(line), [(first.id, _line(first))])), ())
+    _take_back(
+        session, line, first, bank_account_id, reasons=(*found, ("by_hand", "")), person_id=person_id, at=at,
+        is_payee_wrong=is_payee_wrong,
+    )  # fmt: skip
+
+
+def _take_back(
+    session: Session, line: StatementLine, first: StatementLine, bank_account_id: int, *,
+    reasons: Sequence[tuple[str, str]], person_id: int | None, at: datetime, is_payee_wrong: bool = False,
+) -> None:  # fmt: skip
+    """Undo what `first` did. Its reversal puts its money into suspense, where `line` has taken it out already.
+
+    Where the money has gone on since, the first entry stands, and `line` is posted against what is left of it.
+    """
+    key = f"match:{first.id}{_round(session, first.id)}"
+    targets: list[tuple[ledger.LedgerAccount, int]] = []
+    is_whole = True
+    for share, due in _shares_of(session, first):
+        for account, amount_minor, is_same in _share_back(session, first, share, due, line.id, at=at):
+            targets.append((account, -amount_minor))
+            is_whole = is_whole and is_same
+    if first.payout_id is not None:
+        payout = session.get_one(Payout, first.payout_id, with_for_update=True)
+        payout.status, payout.sent_at = "needs_payee" if is_payee_wrong else "due", None
+        session.add(payout)
+    if first.status == "returned":
+        _take_return_back(session, first)
+    if not is_whole:
+        _post_match(session, line, bank_account_id, *targets, at=at)
+    elif first.status != "waiting":
+        on = calendars.local_date(at, calendars.of_currency(line.currency))
+        cause = Cause("statement_line", first.id)
+        books.reverse(session, key, on=on, cause=cause, at=at, text=f"taken back by the bank: line {line.id}")
+    before = {"status": first.status, "takes_back": first.id, "ledger_key": key, "is_whole": is_whole}
+    note(session, person_id, "statement_line.take_back", "statement_line", line.id, before, at=at)
+    first.status = "taken_back"
+    line.takes_back_id = first.id
+    session.add(first)
+    _decide(session, line, "takes_back", reasons, person_id)
+    session.flush()
+    if line.amount_minor < 0:
+        settlement.debit_decided(session, line, at=at)
+
+
+def _shares_of(session: Session, line: StatementLine) -> list[tuple[LineShare, PaymentDue]]:
+    """What a line counts toward, with all payments of those auctions locked in the order of ids."""
+    shares = session.exec(
+        select(LineShare)
+        .where(LineShare.line_id == line.id, col(LineShare.undone_at).is_(None))
+        .order_by(col(LineShare.id))
+    ).all()
+    auctions = select(PaymentDue.auction_id).where(col(PaymentDue.id).in_([one.payment_due_id for one in shares]))
+    dues = {
+        due.id: due
+        for due in session.exec(
+            select(PaymentDue)
+            .where(col(PaymentDue.auction_id).in_(auctions))
+            .order_by(col(PaymentDue.id))
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+    }
+    return [(one, dues[one.payment_due_id]) for one in shares]
+
+
+def _share_back(
+    session: Session, first: StatementLine, share: LineShare, due: PaymentDue, line_id: int, *, at: datetime
+) -> list[tuple[ledger.LedgerAccount, int, bool]]:
+    """Undo one share: the ledger accounts that its money is taken out of, with minor units (none is zero).
+
+    The third says whether it is the account that the share was booked to, which a reversal answers.
+    """
+    back: list[tuple[ledger.LedgerAccount, int, bool]] = []
+    if over := share.over_minor:
+        ended = f"{first.id}{_round(session, first.id)}"
+        if _cancel_payout(session, (f"over:{ended}", f"late:{ended}"), over):
+            back.append((ledger.payable(due.party_id, due.currency), over, True))
+        else:
+            back.append((settlement.claim(session, due, over, at=at), over, False))
+    if taken := share.amount_minor:
+        target, is_same = _taken_out_of(session, due, taken, line_id, at=at)
+        back.append((target, taken, is_same))
+        if is_same:
+            due.paid_minor -= taken
+            if due.status == "paid":
+                due.status = "open"
+            session.add(due)
+            if due.kind == "balance":
+                sale = session.get_one(Sale, due.sale_id, with_for_update=True)
+                settlement.balance_taken_back(session, sale, due, taken, line_id=line_id, at=at)
+    share.undone_at = at
+    session.add(share)
+    return back
+
+
+def _taken_out_of(
+    session: Session, due: PaymentDue, amount_minor: int, line_id: int, *, at: datetime
+) -> tuple[ledger.LedgerAccount, bool]:
+    """Where the money of a payment is now, and whether it is where it was booked."""
+    if due.kind == "claim":
+        return ledger.receivable(due.party_id, due.currency), True
+    if due.kind == "balance":
+        assert due.sale_id is not None
+        sale = session.get_one(Sale, due.sale_id, with_for_update=True)
+        if sale.status != "defaulted":
+            return ledger.buyer(sale.id, due.party_id, due.currency), True
+        going_back = (f"part_payment_back:{sale.id}",)
+    else:
+        account = settlement.deposit_taken_back(session, due, amount_minor, line_id=line_id, at=at)
+        if account is not None:
+            return account, account.code.startswith("deposit:")
+        going_back = (f"release:{due.auction_id}:{due.party_id}",)
+    if _cancel_payout(session, going_back, amount_minor):
+        return ledger.payable(due.party_id, due.currency), False
+    return settlement.claim(session, due, amount_minor, at=at), False
+
+
+def _cancel_payout(session: Session, keys: Sequence[str], amount_minor: int) -> bool:
+    """Owe a payment of exactly this amount no longer, if it was not sent; return whether there was one."""
+    payout = session.exec(
+        select(Payout)
+        .where(
+            col(Payout.key).in_(keys), col(Payout.status).in_(("due", "needs_payee")),
+            Payout.amount_minor == amount_minor,
+        )
+        .with_for_update()
+    ).first()  # fmt: skip
+    if payout is None:
+        return False
+    payout.status = "cancelled"
+    session.add(payout)
+    return True
+
+
+def _part(session: Session, line: StatementLine, reason: str, *, person_id: int, at: datetime) -> None:
+    """The line takes nothing back after all: both wait, in suspense, where they stand already.
+
+    Raises: Conflict `match_final`, when it was posted against money that had gone on.
+    """
+    first = session.get_one(StatementLine, line.takes_back_id, with_for_update=True)
+    posted = select(LedgerRow.id).where(LedgerRow.key == f"match:{line.id}{_round(session, line.id)}")
+    if session.exec(posted).first() is not None:
+        raise Conflict("match_final", reference=", ".join(_line(first).references))
+    before = {"status": line.status, "reasons": line.reasons, "reason": reason, "takes_back": first.id}
+    note(session, person_id, "statement_line.undo", "statement_line", line.id, before, at=at)
+    line.takes_back_id = first.payment_due_id = first.payout_id = None
+    for one in (line, first):
+        _decide(session, one, "waiting", (), None)
 
 
 def match_payout_by_hand(session: Session, line_id: int, payout_id: int, *, person_id: int, at: datetime) -> None:
@@ -606,6 +830,7 @@ def not_ours(session: Session, line_id: int, reason: str, *, person_id: int, at:
     line, bank_account_id = _waiting(session, line_id)
     _post_match(session, line, bank_account_id, (ledger.own(line.currency), line.amount_minor), at=at)
     _decide(session, line, "not_ours", (("by_hand", reason[:200]),), person_id)
+    settlement.debit_decided(session, line, at=at)
 
 
 def _waiting(session: Session, line_id: int) -> tuple[StatementLine, int]:
@@ -666,7 +891,7 @@ def decided_lines(session: Session, *, limit: int = DECIDED_SHOWN) -> list[Decid
         select(StatementLine, LedgerRow.at, Person.name)
         .join(LedgerRow, (col(LedgerRow.cause) == "statement_line") & (col(LedgerRow.cause_id) == StatementLine.id))
         .outerjoin(Person, col(Person.id) == StatementLine.decided_by)
-        .where(StatementLine.status != "waiting", col(LedgerRow.key).startswith("match:"))
+        .where(col(StatementLine.status).not_in(("waiting", "taken_back")), col(LedgerRow.key).startswith("match:"))
         .where(~select(Reversal.id).where(Reversal.reverses_id == LedgerRow.id).exists())
         .order_by(col(LedgerRow.id).desc())
         .limit(limit)
@@ -683,13 +908,56 @@ def decided_lines(session: Session, *, limit: int = DECIDED_SHOWN) -> list[Decid
         .join(Payout, col(Payout.id) == StatementLine.payout_id)
         .where(col(StatementLine.id).in_(ids))
     ).all()
-    return [
+    decided = [
         Decided(
             line, name or "", at,
             tuple(reference for line_id, reference in [*paid, *sent] if line_id == line.id),
         )
         for line, at, name in rows
     ]  # fmt: skip
+    # A line that took another one back: its audit entry says when, for its ledger entry may be the other's reversal.
+    taking = session.exec(
+        select(StatementLine, func.max(AuditTrail.at), Person.name)
+        .join(
+            AuditTrail,
+            (col(AuditTrail.action) == "statement_line.take_back") & (col(AuditTrail.subject_id) == StatementLine.id),
+        )
+        .outerjoin(Person, col(Person.id) == StatementLine.decided_by)
+        .where(StatementLine.status == "takes_back", col(StatementLine.id).not_in(ids))
+        .group_by(col(StatementLine.id), col(Person.name))
+        .order_by(func.max(AuditTrail.at).desc())
+        .limit(limit)
+    ).all()
+    decided += [Decided(line, name or "", at, tuple(_line(line).references)) for line, at, name in taking]
+    return sorted(decided, key=lambda one: one.at, reverse=True)[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """An earlier line that a line may take back, with what a person needs to see of it."""
+
+    suggestion: Suggestion  # its `expected_id` is the earlier line
+    first: StatementLine
+    statement: Statement
+    references: tuple[str, ...]  # of the payments that it counts toward
+    payout: Payout | None  # that it sent
+
+
+def takes_back(session: Session, line: StatementLine) -> list[TakenBack]:
+    """What a line may take back, best first: at most nine."""
+    found = []
+    for suggestion in _taken_back(session, line):
+        first = session.get_one(StatementLine, suggestion.expected_id)
+        references = session.exec(
+            select(PaymentDue.reference)
+            .join(LineShare, col(LineShare.payment_due_id) == PaymentDue.id)
+            .where(LineShare.line_id == first.id, col(LineShare.undone_at).is_(None))
+            .order_by(col(LineShare.id))
+        ).all()
+        payout = session.get(Payout, first.payout_id) if first.payout_id else None
+        statement = session.get_one(Statement, first.statement_id)
+        found.append(TakenBack(suggestion, first, statement, tuple(references), payout))
+    return found
 
 
 def candidates(session: Session, line: StatementLine) -> list[Candidate]:
@@ -732,6 +1000,26 @@ def bank_accounts(session: Session) -> list[BankAccount]:
     return list(session.exec(select(BankAccount).order_by(col(BankAccount.id))))
 
 
+@dataclass(frozen=True, slots=True)
+class NextStatement:
+    """What the next statement of one of our accounts must begin with; None: anything does."""
+
+    account: BankAccount
+    number: int | None
+    opening_minor: int | None
+
+
+def next_statements(session: Session) -> list[NextStatement]:
+    """Return what must come next for each of our accounts: the number and the opening balance."""
+    found = []
+    for account in bank_accounts(session):
+        last = _last_statement(session, account.id)
+        counted = _count(last[0]) if last else None
+        number = counted[0] + 1 if counted and counted[0] else None  # 0: the bank does not count
+        found.append(NextStatement(account, number, last[1] if last else None))
+    return found
+
+
 LINES_SHOWN = 500
 
 
@@ -761,7 +1049,7 @@ def show_file(
 class Proof:
     """One comparison: what the ledger says, and what the other book says, in minor units."""
 
-    name: str  # bank | suspense | deposits | owed | buyers | claims | debit_credit
+    name: str  # bank | suspense | deposits | owed | buyers | claims | receivable | debit_credit
     subject: str  # an account's name, a party's, a currency
     currency: str
     ledger_minor: int
@@ -791,7 +1079,7 @@ def three_way(session: Session) -> ThreeWay:
     bank: each bank account in the ledger against the closing balance of its last statement; suspense: against the
     lines that wait; deposits: what is held against what has been paid and is neither used nor released; owed: payables
     against the payments due out; buyers: against the balances not paid yet; claims: against the overdue accounts under
-    contract.
+    contract; receivable: what the bank took back after it was used or sent on, against the claims not paid yet.
     """
     lines = books.trial_balance(session)
     sums: dict[tuple[str, str], int] = {}
@@ -816,7 +1104,15 @@ def three_way(session: Session) -> ThreeWay:
         "deposits": _by_currency(session, _deposits_held()),
         "owed": _by_currency(
             session,
-            select_rows(col(Payout.currency), func.sum(Payout.amount_minor)).where(col(Payout.status) == "due"),
+            select_rows(col(Payout.currency), func.sum(Payout.amount_minor)).where(
+                col(Payout.status).in_(("due", "needs_payee"))
+            ),
+        ),
+        "receivable": _by_currency(
+            session,
+            select_rows(
+                col(PaymentDue.currency), func.sum(col(PaymentDue.amount_minor) - col(PaymentDue.paid_minor))
+            ).where(col(PaymentDue.kind) == "claim"),
         ),
         "buyers": _by_currency(
             session,
@@ -838,9 +1134,10 @@ def three_way(session: Session) -> ThreeWay:
         "owed": ("payable", "surplus", "returns"),
         "buyers": ("buyer",),
         "claims": ("claims",),
+        "receivable": ("receivable",),
     }
     for name, of_kind in kinds.items():
-        sign = 1 if name in ("buyers", "claims") else -1
+        sign = 1 if name in ("buyers", "claims", "receivable") else -1
         for currency in currencies:
             stands = sign * sum(sums.get((kind, currency), 0) for kind in of_kind)
             proofs.append(Proof(name, currency, currency, stands, others[name].get(currency, 0)))

@@ -19,13 +19,13 @@ from sqlalchemy import select as select_rows
 from sqlmodel import Session, col, select
 
 from auctions.journal import private_parts
-from auctions.messages import Admit
+from auctions.messages import Admit, Bar
 from auctions.rulesets import Default, Ruleset, read_ruleset
 from market import accounts, calendars, ledger, lots
 from market import settlement as rules
 from market.errors import Conflict, NotFound
 from market.fees import Fees
-from market.reconciliation import IN, OUT, REFERENCE_SPACE, make_reference
+from market.reconciliation import IN, OUT, REFERENCE_SPACE, make_reference, references_in
 from market.settlement import Parties, Plan, Status
 from storage import ledger as books
 from storage import notices, outbox
@@ -36,14 +36,17 @@ from storage.tables import (
     BankAccount,
     Collateral,
     Entry,
+    LedgerAccount,
     LineShare,
     LoanAccount,
     Lot,
+    Outbox,
     Participation,
     Party,
     PaymentDue,
     Payout,
     PortfolioAccount,
+    Posting,
     Sale,
     SaleAccount,
     SaleStep,
@@ -51,6 +54,7 @@ from storage.tables import (
 )
 
 GRACE_DAYS = 2  # business days after the due date in which a payment may still appear on a statement
+RUNNING = ("upcoming", "open", "paused")  # phases of an auction in which its journal still takes bidders
 SALES_AT_ONCE = 20  # defaults in one transaction of the beat
 
 
@@ -113,11 +117,23 @@ def deposit_arrived(session: Session, due: PaymentDue, *, at: datetime) -> None:
     participation = _participation(session, due.auction_id, due.party_id)
     if participation is None:
         return
-    command = Admit(f"deposit-{due.id}", due.party_id, participation.limit_minor, participation.priority_rank, by=0)
+    undone = (
+        select(func.count())
+        .select_from(LineShare)
+        .where(LineShare.payment_due_id == due.id, col(LineShare.undone_at).is_not(None))
+    )
+    turn = f"-{count}" if (count := session.exec(undone).one()) else ""  # the bank took the first one back
+    command = Admit(
+        f"deposit-{due.id}{turn}", due.party_id, participation.limit_minor, participation.priority_rank, by=0
+    )
     arguments = {"auction_id": due.auction_id, "command": json.loads(command.text())}
-    outbox.put(session, "submit_command", f"admit:{due.auction_id}:{due.party_id}", arguments, at=at)
+    outbox.put(session, "submit_command", f"{_admit_key(due)}{turn}", arguments, at=at)
     facts = {"amount_minor": due.amount_minor, "reference": due.reference}
     _tell(session, "deposit_received", due.id, _lot_of(session, due.auction_id), due.party_id, facts, at=at)
+
+
+def _admit_key(due: PaymentDue) -> str:
+    return f"admit:{due.auction_id}:{due.party_id}"
 
 
 def held_deposits(session: Session, auction_id: int) -> dict[int, int]:
@@ -372,12 +388,22 @@ def _keep_accounts(
 
 
 def balance_arrived(session: Session, sale: Sale, *, at: datetime) -> None:
-    """The buyer has paid in full: leave the close-out as work of its own."""
+    """The buyer has paid in full: leave the close-out as work of its own.
+
+    Once the accounts are closed out it is the claim that is paid, which there is when the bank took a payment back.
+    """
+    step(session, sale.id, "paid", {}, at=at)
+    if sale.status == Status.CLOSED_OUT:
+        return
     sale.status = rules.move(Status(sale.status), Status.PAID).value
     sale.paid_at = at
     session.add(sale)
-    step(session, sale.id, "paid", {}, at=at)
-    outbox.put(session, "complete", f"complete:{sale.id}", {"sale_id": sale.id}, at=at)
+    session.flush()
+    turns = session.exec(
+        select(func.count()).select_from(SaleStep).where(SaleStep.sale_id == sale.id, SaleStep.step == "paid")
+    ).one()
+    turn = "" if turns == 1 else f":{turns}"
+    outbox.put(session, "complete", f"complete:{sale.id}{turn}", {"sale_id": sale.id}, at=at)
     if paid_minor := sale.plan["balance_minor"]:
         facts = {"sale_id": sale.id, "amount_minor": paid_minor}
         _tell(session, "balance_received", sale.id, session.get_one(Lot, sale.lot_id), sale.buyer_id, facts, at=at)
@@ -386,10 +412,11 @@ def balance_arrived(session: Session, sale: Sale, *, at: datetime) -> None:
 def complete(session: Session, sale_id: int, *, at: datetime) -> bool:
     """Close out a paid sale: the price to the creditor, the accounts to the buyer, all ending at exactly zero.
 
-    Return False, when that was done before. Raises: NotFound; Conflict `sale_move`, when it is not paid.
+    Return False, when that was done before, and while a waiting debit may take the payment back (`waiting_debit`):
+    the decision about that line leaves it as work anew. Raises: NotFound; Conflict `sale_move`, when it is not paid.
     """
     sale, lot = _lock_sale(session, sale_id)
-    if sale.status == Status.CLOSED_OUT:
+    if sale.status == Status.CLOSED_OUT or (sale.status == Status.PAID and waiting_debit(session, sale)):
         return False
     sale.status = rules.move(Status(sale.status), Status.CLOSED_OUT).value
     sale.closed_out_at = at
@@ -488,6 +515,151 @@ def _pay_creditor(session: Session, sale: Sale, lot: Lot, amount_minor: int, *, 
     )  # fmt: skip
 
 
+# --- money that the bank takes back -------------------------------------------------------------------
+
+
+def waiting_debit(session: Session, sale: Sale) -> StatementLine | None:
+    """A debit that waits for a person and may take back what the buyer paid: it names a reference of the sale.
+
+    A debit that the bank marks as a reversal, of the amount of a line that paid, counts without a reference.
+    """
+    dues = session.exec(
+        select(PaymentDue).where(PaymentDue.auction_id == sale.auction_id, PaymentDue.party_id == sale.buyer_id)
+    ).all()
+    references = {due.reference for due in dues}
+    shares = select(LineShare.line_id).where(
+        col(LineShare.payment_due_id).in_([due.id for due in dues]), col(LineShare.undone_at).is_(None)
+    )
+    paid = set(session.exec(select(StatementLine.amount_minor).where(col(StatementLine.id).in_(shares))))
+    waiting = session.exec(
+        select(StatementLine)
+        .where(
+            StatementLine.status == "waiting", StatementLine.amount_minor < 0, StatementLine.currency == sale.currency
+        )
+        .order_by(col(StatementLine.id))
+    )
+    for line in waiting:
+        if references & set(references_in(line.end_to_end_id, line.text)):
+            return line
+        if line.is_reversal and -line.amount_minor in paid:
+            return line
+    return None
+
+
+def debit_decided(session: Session, line: StatementLine, *, at: datetime) -> None:
+    """A debit no longer waits: the sales that are paid may be closed out, if nothing else holds them."""
+    paid = select(Sale.id).where(Sale.status == Status.PAID.value, Sale.currency == line.currency)
+    for sale_id in session.exec(paid).all():
+        key = f"complete:{sale_id}:line:{line.id}:{at:%Y%m%dT%H%M%S%f}"
+        outbox.put(session, "complete", key, {"sale_id": sale_id}, at=at)
+
+
+def balance_taken_back(
+    session: Session, sale: Sale, due: PaymentDue, amount_minor: int, *, line_id: int, at: datetime
+) -> None:
+    """The bank took back what counted toward the balance, and `due` misses it: the sale waits for it again.
+
+    The buyer has at least GRACE_DAYS from now. Once the accounts are closed out, they are his: what he owes again on
+    the sale's ledger account is then a claim against him, shown to the operator.
+    """
+    facts = {"amount_minor": amount_minor, "reference": due.reference, "line": line_id, "was": sale.status}
+    if sale.status == Status.PAID:
+        sale.status = rules.move(Status(sale.status), Status.AWAITING_BALANCE).value
+        sale.paid_at = None
+        _drop_work(session, f"complete:{sale.id}", at=at)
+    if sale.status == Status.AWAITING_BALANCE:
+        until = datetime.fromisoformat(sale.plan["default_at"])
+        more = calendars.due_at(at, GRACE_DAYS, calendars.of_currency(sale.currency))
+        sale.plan = {**sale.plan, "default_at": max(until, more).isoformat()}
+    session.add(sale)
+    step(session, sale.id, "taken_back", facts, at=at)
+
+
+def deposit_taken_back(
+    session: Session, due: PaymentDue, amount_minor: int, *, line_id: int, at: datetime
+) -> ledger.LedgerAccount | None:
+    """The bank took a deposit back: undo what it did, as far as that can be undone, and expect it again.
+
+    Before the end of the auction the bidder is barred in the journal until it has come again: what he has bid stands,
+    since an accepted bid binds. Of the buyer it no longer counts toward the price, and his balance grows by it.
+
+    Returns: the ledger account that the line which brought it is taken out of; None: the deposit was used or sent on.
+    """
+    sale = session.exec(
+        select(Sale).where(Sale.auction_id == due.auction_id, Sale.buyer_id == due.party_id).with_for_update()
+    ).first()
+    held = ledger.deposit(due.auction_id, due.party_id, due.currency)
+    if sale is None:
+        if -books.balance(session, held.code) < amount_minor:
+            return None
+        _bar(session, due, line_id, at=at)
+        return held
+    if sale.status == Status.DEFAULTED:
+        forfeited = ledger.forfeited(sale.id, sale.currency)
+        return forfeited if -books.balance(session, forfeited.code) >= amount_minor else None
+    if sale.deposit_minor < amount_minor:
+        return None
+    lot = session.get_one(Lot, sale.lot_id)
+    on = calendars.local_date(at, calendars.of_currency(due.currency))
+    entry = rules.deposit_taken_back(_parties(sale, lot.creditor_id), amount_minor, line_id, on)
+    books.post(session, [entry], at=at)
+    due.status = "cancelled"  # the balance asks for it now
+    sale.deposit_minor -= amount_minor
+    sale.plan = {
+        **sale.plan, "balance_minor": sale.plan["balance_minor"] + amount_minor,
+        "deposit_taken_back": [*sale.plan.get("deposit_taken_back", ()), entry.key],
+    }  # fmt: skip
+    balance = session.exec(select(PaymentDue).where(PaymentDue.sale_id == sale.id).with_for_update()).first()
+    if balance is None:
+        balance = _expect(
+            session, "balance", auction_id=sale.auction_id, party_id=sale.buyer_id, sale_id=sale.id,
+            amount_minor=amount_minor, currency=sale.currency, due_at=sale.due_at, at=at,
+        )  # fmt: skip
+    else:
+        balance.amount_minor += amount_minor
+        balance.status = "open"
+    session.add_all((due, sale, balance))
+    balance_taken_back(session, sale, balance, amount_minor, line_id=line_id, at=at)
+    return held
+
+
+def _bar(session: Session, due: PaymentDue, line_id: int, *, at: datetime) -> None:
+    """Let a bidder whose deposit is gone bid no more, if he was, or is about to be, admitted for it."""
+    participation = _participation(session, due.auction_id, due.party_id)
+    auction = session.get_one(Auction, due.auction_id)
+    if participation is None or due.status != "paid":
+        return
+    if participation.status == "admitted":
+        participation.status = "awaiting_deposit"
+        session.add(participation)
+    _drop_work(session, _admit_key(due), at=at)
+    if auction.phase in RUNNING:
+        command = Bar(f"taken-back-{line_id}", due.party_id, "The bank took the deposit back.")
+        arguments = {"auction_id": due.auction_id, "command": json.loads(command.text())}
+        outbox.put(session, "submit_command", f"bar:{due.auction_id}:{due.party_id}:{line_id}", arguments, at=at)
+
+
+def _drop_work(session: Session, key: str, *, at: datetime) -> None:
+    """End work that nobody has begun; what is begun finds that it may not."""
+    rows = session.exec(
+        select(Outbox).where(
+            (col(Outbox.key) == key) | col(Outbox.key).startswith(f"{key}:") | col(Outbox.key).startswith(f"{key}-"),
+            col(Outbox.done_at).is_(None),
+        )
+    ).all()
+    for row in rows:
+        outbox.done(session, row.id, at=at)
+
+
+def claim(session: Session, due: PaymentDue, amount_minor: int, *, at: datetime) -> ledger.LedgerAccount:
+    """Claim from a party what the bank took back after it had been used or sent on; return the account of the claim."""
+    _expect(
+        session, "claim", auction_id=due.auction_id, party_id=due.party_id, sale_id=None, amount_minor=amount_minor,
+        currency=due.currency, due_at=calendars.due_at(at, GRACE_DAYS, calendars.of_currency(due.currency)), at=at,
+    )  # fmt: skip
+    return ledger.receivable(due.party_id, due.currency)
+
+
 # --- default ------------------------------------------------------------------------------------------
 
 
@@ -512,6 +684,8 @@ def default(session: Session, sale_id: int, *, at: datetime, person_id: int | No
     on = calendars.local_date(at, calendars.of_currency(sale.currency))
     paid_minor = _cancel_balance(session, sale)
     books.reverse(session, rules.sold_key(sale.id), on=on, cause=parties.cause, at=at, text="default")
+    for key in sale.plan.get("deposit_taken_back", ()):
+        books.reverse(session, key, on=on, cause=parties.cause, at=at, text="default")
     if sale.plan["accounts"] and sale.plan["accounts_minor"]:
         books.reverse(session, rules.claims_key(sale.id), on=on, cause=parties.cause, at=at, text="default")
     if paid_minor:
@@ -836,6 +1010,7 @@ class Shown:
     forfeited_minor: int  # of it, what is still held
     again: Auction | None  # the auction of the lot that came next
     resale: Sale | None  # and the sale of it
+    held_by: StatementLine | None  # the waiting debit for which a paid sale is not closed out yet
 
 
 ACCOUNTS_SHOWN = 50
@@ -893,6 +1068,7 @@ def show_sale(session: Session, sale_id: int, *, party_id: int | None, is_operat
         list(paid_by), list(session.exec(payouts)), list(shown_accounts), int(totals[0]), int(totals[1]),
         account_to_pay(session, sale.currency), _default_rules(session, sale.auction_id),
         -books.balance(session, ledger.forfeited(sale.id, sale.currency).code), again, resale,
+        waiting_debit(session, sale) if sale.status == Status.PAID else None,
     )  # fmt: skip
 
 
@@ -908,6 +1084,38 @@ def zones(session: Session, auction_ids: Collection[int]) -> dict[int, str]:
         select(Auction.id, Lot.terms).join(Lot, col(Lot.id) == Auction.lot_id).where(col(Auction.id).in_(auction_ids))
     )
     return {auction_id: terms["zone"] for auction_id, terms in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class SoldAccount:
+    """How one overdue account was sold: its sale, its share of the price, what the books still hold of it."""
+
+    sale: Sale
+    lot: Lot
+    buyer: str
+    share: SaleAccount
+    remaining_minor: int
+
+
+def sale_of_account(session: Session, account_id: int) -> SoldAccount | None:
+    """The sale that an account is part of; None, when it is in none that stands."""
+    row = session.exec(
+        select(Sale, Lot, SaleAccount)
+        .join(SaleAccount, col(SaleAccount.sale_id) == Sale.id)
+        .join(Lot, col(Lot.id) == Sale.lot_id)
+        .where(SaleAccount.account_id == account_id, Sale.status != Status.DEFAULTED.value)
+        .order_by(col(Sale.id).desc())
+    ).first()
+    if row is None:
+        return None
+    sale, lot, share = row
+    claims = ledger.claims(lot.creditor_id, sale.currency).code
+    remaining = session.exec(
+        select(func.coalesce(func.sum(Posting.amount_minor), 0))
+        .join(LedgerAccount, col(LedgerAccount.id) == Posting.ledger_account_id)
+        .where(Posting.loan_account_id == account_id, LedgerAccount.code == claims)
+    ).one()
+    return SoldAccount(sale, lot, _party_names(session, {sale.buyer_id})[sale.buyer_id], share, int(remaining))
 
 
 def account_to_pay(session: Session, currency: str) -> BankAccount | None:

@@ -240,6 +240,7 @@ class Portfolio(SQLModel, table=True):
     strata: dict[str, Any] = _json()  # precomputed tables
     selection: dict[str, Any] = _json()  # the query that chose the accounts
     content_hash: str = ""  # SHA-256 over its accounts in order (market/portfolios.content_hash)
+    is_shown: bool = True  # False: its members are still being written; for everybody it is not there
     created_by: int = _to("person.id", index=False)
     created_at: datetime = _at()
 
@@ -521,7 +522,10 @@ class StatementLine(SQLModel, table=True):
     text: str = ""
     other_name: str = ""
     other_iban: str = ""
-    status: str = Field(default="waiting", index=True)  # waiting (suspense) | matched | returned | not_ours
+    is_reversal: bool = False  # by the bank's own mark
+    status: str = Field(default="waiting", index=True)
+    # waiting (suspense) | matched | returned | not_ours | taken_back (by the bank) | takes_back (another line)
+    takes_back_id: int | None = Field(default=None, sa_type=BIG)  # the line that this one takes back
     payment_due_id: int | None = Field(default=None, sa_type=BIG, index=True)
     payout_id: int | None = Field(default=None, sa_type=BIG, index=True)  # money that went out
     decided_by: int | None = Field(default=None, sa_type=BIG)
@@ -534,7 +538,7 @@ class PaymentDue(SQLModel, table=True):
 
     id: int = _id()
     reference: str = Field(unique=True)
-    kind: str  # deposit | balance
+    kind: str  # deposit | balance | claim (what the bank took back after it had been used or sent on)
     party_id: int = _to("party.id")
     auction_id: int = _to("auction.id")
     sale_id: int | None = Field(default=None, sa_type=BIG, index=True)
@@ -618,7 +622,7 @@ class Payout(SQLModel, table=True):
     amount_minor: int = _minor()
     name: str = ""  # of the payee
     iban: str = ""
-    status: str = Field(default="due", index=True)  # needs_payee | due | sent
+    status: str = Field(default="due", index=True)  # needs_payee | due | sent | cancelled
     created_at: datetime = _at()
     sent_at: datetime | None = _at(nullable=True)
 

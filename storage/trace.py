@@ -128,6 +128,10 @@ class _Chain:
             self._due(self.session.get_one(PaymentDue, due_id))
         if row.payout_id is not None:
             self.payout(row.payout_id, "sent")
+        if row.takes_back_id is not None:
+            self.line(row.takes_back_id, "takes_back")
+        for line_id in self.session.exec(select(StatementLine.id).where(StatementLine.takes_back_id == row.id)):
+            self.line(line_id, "taken_back_by")
 
     def _due(self, due: PaymentDue) -> None:
         if not self._add(

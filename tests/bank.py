@@ -22,6 +22,7 @@ class Paid:
     iban: str = ""
     end_to_end_id: str = ""
     reference: str = ""
+    is_reversal: bool = False  # marked by the bank: it takes another movement back, with its own sign
 
 
 @dataclass
@@ -40,7 +41,8 @@ class Bank:
         opening, closing = self._next(movements)
         entries = "".join(
             f"<Ntry><Amt Ccy='{self.currency}'>{self._text(abs(one.amount_minor))}</Amt>"
-            f"<CdtDbtInd>{'CRDT' if one.amount_minor > 0 else 'DBIT'}</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts>"
+            f"<CdtDbtInd>{'CRDT' if one.amount_minor > 0 else 'DBIT'}</CdtDbtInd>"
+            f"{'<RvslInd>true</RvslInd>' if one.is_reversal else ''}<Sts><Cd>BOOK</Cd></Sts>"
             f"<BookgDt><Dt>{self.on}</Dt></BookgDt><ValDt><Dt>{self.on}</Dt></ValDt>"
             f"<AcctSvcrRef>{reference}</AcctSvcrRef><NtryDtls><TxDtls>"
             f"<Refs><EndToEndId>{escape(one.end_to_end_id) or 'NOTPROVIDED'}</EndToEndId></Refs>"
@@ -69,7 +71,7 @@ class Bank:
 
         lines = [":20:STATEMENT", f":25:{self.iban}", f":28C:{self.number}/1", f":60F:{balance(opening)}"]
         for one in movements:
-            mark = "C" if one.amount_minor > 0 else "D"
+            mark = ("RD" if one.is_reversal else "C") if one.amount_minor > 0 else ("RC" if one.is_reversal else "D")
             reference = one.reference or self._reference()
             lines.append(f":61:{day}{day[2:]}{mark}{self._comma(abs(one.amount_minor))}NTRFNONREF//{reference}")
             purpose = (f"EREF+{one.end_to_end_id}" if one.end_to_end_id else "") + f"SVWZ+{one.text}"

@@ -64,12 +64,19 @@ def in_words() -> Iterator[None]:
 
 @contextmanager
 def opened() -> Iterator[Database]:
-    """The database of the settings."""
+    """The database of the settings; one that cannot be used ends in a sentence."""
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
     from storage.database import Database
 
     database = Database(settings().database)
     try:
         yield database
+    except (OperationalError, ProgrammingError):
+        raise fail(
+            "the database does not answer, or its tables are not those of this version; see CLEARLOT_DATABASE_URL, "
+            "and bring them up with `clearlot migrate`."
+        ) from None
     finally:
         database.close()
 
@@ -121,6 +128,27 @@ def seed() -> None:
     chosen = settings()
     if not fill(chosen, open_objects(chosen.objects), say):
         raise fail("the database is not empty: it is left as it is")
+
+
+@app.command("demo-statement")
+def demo_statement(
+    reference: Annotated[str, typer.Argument(help="The payment reference that the lot page shows.")],
+    amount: Annotated[str, typer.Argument(help="Exact decimal text; left out: what is missing.")] = "",
+    out: Annotated[Path, typer.Option(help="The folder for the file.")] = Path(),
+) -> None:
+    """Write the bank statement that pays for a party of your own, to upload as the operator: for trying out only."""
+    from market.errors import BadInput
+    from web.demo_acts import paying_statement
+    from web.errors import fault_text
+    from web.render import utc_now
+
+    with in_words(), opened() as database:
+        try:
+            name, data = database.read(paying_statement, reference, amount, at=utc_now())
+        except BadInput as bad:
+            raise fail(fault_text(bad.faults[0])) from None
+    (out / name).write_bytes(data)
+    say(f"{out / name}: upload it under Reconciliation, Bank statements, before the made-up bank writes its next one")
 
 
 @app.command()
@@ -216,7 +244,9 @@ def tape_import(
             raise fail("; ".join(fault_text(fault) for fault in bad.faults[:20])) from None
     say(f"tape       {tape.id}, {tape.report.get('mapping', 'no format')}, {tape.rows:,} rows: {tape.status}")
     for fault in faults[:20]:
-        say(f"fault      row {fault.row}, {fault.field}: found {fault.found!r}, expected {fault.expected}")
+        row = "" if fault.row is None else f"row {fault.row}" if fault.row else "header"
+        place = ", ".join(part for part in (row, fault.field) if part) or "file"
+        say(f"fault      {place}: found {fault.found!r}, expected {fault.expected}")
     if tape.status != "kept":
         raise fail(f"not kept: {tape.faults:,} faults in {tape.faulty_rows:,} rows")
 
@@ -400,10 +430,15 @@ def trace_command(
     id: Annotated[int, typer.Argument()],
 ) -> None:
     """Walk from one thing to all that hangs on it: cent, posting, entry, bank line, bid, account."""
+    from market.errors import NotFound
+    from storage.trace import KINDS
     from web.ledger import trace_lines
 
     with in_words(), opened() as database:
-        lines = trace_lines(database, kind, id)
+        try:
+            lines = trace_lines(database, kind, id)
+        except NotFound:
+            raise fail(f"there is no {kind} {id}; a trace begins at one of: {', '.join(KINDS)}.") from None
     for line in lines:
         say(line)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
@@ -17,8 +17,9 @@ from sqlmodel import Session, col, select
 
 from auctions.rulesets import Ruleset
 from market.collateral import Photograph, read_item, read_photograph
-from market.errors import BadInput
+from market.errors import BadInput, Conflict
 from market.lots import TERMS_OPEN, LotDraft, LotTerms, agreement_hash
+from market.money import parse_amount
 from market.parties import Registration, name_key
 from market.portfolios import Selection
 from storage import collateral, lots, participations, parties, portfolios, reconciliation, settlement
@@ -360,6 +361,26 @@ def bank_day(
         return None
     on = at.astimezone(UTC).date()
     return StatementPaper(account.iban, account.currency, number, on, opening, tuple(movements))
+
+
+def paying_statement(session: Session, reference: str, amount: str = "", *, at: datetime) -> tuple[str, bytes]:
+    """The statement that the made-up bank would give if this payment came in: its name and content.
+
+    For a party that somebody registered himself, for whom the made-up bank does not pay. `amount`: exact text;
+    without it, what is missing. Raises: Conflict `reference_unknown`; BadInput.
+    """
+    due = session.exec(select(PaymentDue).where(PaymentDue.reference == reference, PaymentDue.status == "open")).first()
+    ours = {session.get_one(BankAccount, one).currency: one for one in our_bank_accounts(session)}
+    if due is None or due.currency not in ours:
+        raise Conflict("reference_unknown")
+    paper = bank_day(session, ours[due.currency], at=at, pays=lambda one: one.id == due.id)
+    assert paper is not None
+    if amount:
+        amount_minor = parse_amount(amount, due.currency)
+        paid = [replace(one, amount_minor=amount_minor) if one.end_to_end_id == reference else one
+                for one in paper.movements]  # fmt: skip
+        paper = replace(paper, movements=tuple(paid))
+    return statement_file(paper, at=at)
 
 
 def name_payees(db: Database, operator: Actor, *, at: datetime) -> None:

@@ -27,6 +27,7 @@ PROOF_WORDS = {
     "owed": N_("Payables = pay-outs due"),
     "buyers": N_("Owed by buyers = balances not paid yet"),
     "claims": N_("Accounts under contract in the ledger = overdue accounts under contract"),
+    "receivable": N_("Claims in the ledger = claims not paid yet"),
     "debit_credit": N_("Debits = credits"),
 }
 CARD_WORDS = {
@@ -39,7 +40,7 @@ TIE_WORDS = {
     "because_of": N_("because of"), "sent": N_("sends"), "pays": N_("pays"), "for": N_("for"),
     "paid_by": N_("paid by"), "sold_by": N_("sold by the bid"), "closed_by": N_("closed by"),
     "posted": N_("posted as"), "sold_in": N_("sold in"), "answers": N_("answers"), "owed_by": N_("owed by"),
-    "sent_by": N_("sent by"),
+    "sent_by": N_("sent by"), "takes_back": N_("takes back"), "taken_back_by": N_("taken back by"),
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from storage.lots import Card, Filters, Shown
 from storage.tables import Lot
 from web.api import PROBLEMS, Strict, allowed, body_of, json_body
 from web.portfolios import spark
-from web.render import N_, _, language, page, page_or_part, redirect, utc_now
+from web.render import N_, _, language, page, page_or_part, redirect, share, utc_now
 from web.security import Visitor, requires
 
 KIND_WORDS = {"portfolio": N_("Portfolio"), "vehicle": N_("Vehicle"), "property": N_("Property")}
@@ -142,13 +142,22 @@ async def _wizard(
     checks = await db.read_in_thread(lots.listing_checks, lot, at=utc_now()) if lot else []
     if lot is not None and (mine := lot.portfolio_id or lot.collateral_id):
         choices.setdefault(lot.kind, []).insert(0, (mine, lot.title_en, lot.title_zh))
+    rulesets = lots.rulesets()
     context = {
+        "stepped": ", ".join(title_of(one) for one in rulesets.values() if one.bidding.increments.kind == "listing"),
+        "deposit_rules": " ".join(_deposit_rule(one) for one in rulesets.values() if one.listing.deposit_least_bp),
         "step": step, "steps": STEPS, "lot": lot, "values": defaultdict(str, values), "faults": faults,
         "labels": {name: _(words) for name, words in LABELS.items()}, "choices": choices, "kinds": KIND_WORDS,
-        "rulesets": lots.rulesets(), "title_of": title_of, "checks": checks,
+        "rulesets": rulesets, "title_of": title_of, "checks": checks,
         "terms": LotTerms.model_validate(lot.terms) if lot and lot.terms else None, "words": rules_in_words,
     }  # fmt: skip
     return page(request, "lots/wizard.html", context, status=status)
+
+
+def _deposit_rule(ruleset: Ruleset) -> str:
+    listing = ruleset.listing
+    least, most = share(listing.deposit_least_bp or 0), share(listing.deposit_most_bp or 10_000)
+    return _("%(ruleset)s: %(least)s to %(most)s of the opening.", ruleset=title_of(ruleset), least=least, most=most)
 
 
 def _described(lot: Lot) -> dict[str, Any]:

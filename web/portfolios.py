@@ -31,7 +31,7 @@ from market.money import DECIMALS, allocate, amount_text, ratio_bp
 from market.portfolios import DIMENSIONS, OTHER, SIZES, Selection
 from market.sheets import MOST_COLUMNS, MOST_ROWS, open_table
 from market.tape import annotated
-from storage import portfolios
+from storage import portfolios, settlement
 from storage.accounts import replace_outdone
 from storage.database import Database
 from storage.objects import Objects
@@ -591,7 +591,11 @@ async def account(request: Request) -> Response:
     db: Database = request.state.db
     found, given = await db.read_in_thread(portfolios.account, request.user.party_id, request.path_params["id"])
     facts = [(name, value) for name, value in given.items() if value is not None]
-    context = {"account": found, "facts_kept": facts, "bucket_text": bucket_text, "dpd_text": dpd_text}
+    sold = await db.read_in_thread(settlement.sale_of_account, found.id)
+    context = {
+        "account": found, "facts_kept": facts, "bucket_text": bucket_text, "dpd_text": dpd_text, "sold": sold,
+        "zone": settlement.zone_of(sold.sale, sold.lot) if sold else "",
+    }  # fmt: skip
     return page(request, "portfolios/account.html", context)
 
 
@@ -641,7 +645,7 @@ async def show(request: Request) -> Response:
         "curve": found.strata.get("curve", []), "dpd": _weighted(found), "rows": rows[:PAGE_ROWS],
         "next": rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None, "after": after_id,
         "principal_bp": ratio_bp(found.principal_minor, found.balance_minor), "bucket_text": bucket_text,
-        "dpd_text": dpd_text,
+        "dpd_text": dpd_text, "names_borrowers": found.strata.get("names_borrowers", True),
         "shown": _shown(rows[:PAGE_ROWS]) if after_id or len(rows) > PAGE_ROWS else [],
     }  # fmt: skip
     return page(request, "portfolios/show.html", context)
@@ -958,7 +962,7 @@ def import_tape(
 ) -> tuple[Tape, list[TapeFault]]:
     """Take a file in and read it here, for the party named `creditor` (its name, or its number).
 
-    Raises: NotFound, when there is no such creditor with a person; Conflict `tape_repeated`; BadInput.
+    Raises: BadInput, also `creditor_unknown`, when there is no such party with a person; Conflict `tape_repeated`.
     """
     creditor_id, person_id = db.read(_creditor, creditor)
     with path.open("rb") as file:
@@ -984,7 +988,7 @@ def _creditor(session: Session, creditor: str) -> tuple[int, int]:
         .order_by(col(Person.id))
     ).first()
     if found is None:
-        raise NotFound("creditor", creditor=creditor)
+        raise BadInput([Fault("creditor_unknown", "creditor", creditor[:80], "a party's name or number")])
     return found[0], found[1]
 
 

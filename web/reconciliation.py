@@ -22,6 +22,7 @@ from web.render import N_, _, money, page, redirect, utc_now
 from web.security import requires
 from web.tasks import TaskContext, task
 from web.words import expected
+from web.words import found as found_text
 
 REASON_MOST = 200
 LABELS = {"file": N_("Bank statement"), "reason": N_("Reason"), "shares": N_("Split")}
@@ -37,6 +38,9 @@ REASON_WORDS = {
     "late": N_("After the due date, days: %(value)s"),
     "too_late": N_("Came too late: goes back to the payer"),
     "by_hand": N_("By hand %(value)s"),
+    "reversal_mark": N_("The bank marks it as a reversal"),
+    "end_to_end_equal": N_("End-to-end id equal: %(value)s"),
+    "bank_reference_equal": N_("Bank's reference equal: %(value)s"),
 }
 
 
@@ -72,7 +76,7 @@ async def statements(request: Request) -> Response:
 
 async def _statements(request: Request, faults: list[Fault], status: int) -> Response:
     rows = await request.state.db.read_in_thread(reconciliation.statement_files)
-    accounts = await request.state.db.read_in_thread(reconciliation.bank_accounts)
+    accounts = await request.state.db.read_in_thread(reconciliation.next_statements)
     context = {"files": rows, "accounts": accounts, "faults": faults, "labels": LABELS, "most": files.MOST_BYTES}
     return page(request, "reconciliation/statements.html", context, status=status)
 
@@ -107,6 +111,7 @@ async def statement(request: Request) -> Response:
     file: StatementFile = shown[0]
     found = [Fault(one["code"], one["field"], one["found"], one["expected"], one["row"]) for one in file.faults]
     context = {"file": file, "statements": shown[1], "found": found, "reason": reason_text, "expected": expected}
+    context["found_text"] = found_text
     return page(request, "reconciliation/statement.html", context)
 
 
@@ -128,11 +133,12 @@ async def _queue(
     wanted = request.path_params.get("id") or request.query_params.get("line", "")
     chosen = next((one for one in lines if str(one.id) == str(wanted)), lines[0] if lines else None)
     found = await db.read_in_thread(reconciliation.candidates, chosen) if chosen else []
+    taken = await db.read_in_thread(reconciliation.takes_back, chosen) if chosen else []
     proof = await db.read_in_thread(reconciliation.three_way)
     last = await db.read_in_thread(_last_statement)
     context = {
-        "lines": lines, "chosen": chosen, "candidates": found, "proof": proof, "q": text, "last": last,
-        "faults": faults, "labels": _labels(), "reason": reason_text, "values": values or {},
+        "lines": lines, "chosen": chosen, "candidates": found, "takes_back": taken, "proof": proof, "q": text,
+        "last": last, "faults": faults, "labels": _labels(), "reason": reason_text, "values": values or {},
         "shares": _proposed(chosen, found), "decided": await db.read_in_thread(reconciliation.decided_lines),
     }  # fmt: skip
     return page(request, "reconciliation/queue.html", context, status=status)
@@ -191,6 +197,11 @@ async def decide(request: Request) -> Response:
             line: StatementLine = await db.read_in_thread(_line, line_id)
             form = reconciliation.match_by_hand if line.amount_minor > 0 else reconciliation.match_payout_by_hand
             await db.in_thread(form, line_id, due_id, **by)
+        elif act == "take-back":
+            first_id = reader.whole("first", least=1, most=2**53)
+            reader.done()
+            is_wrong = values.get("payee") == "wrong"
+            await db.in_thread(reconciliation.take_back, line_id, first_id, is_payee_wrong=is_wrong, **by)
         elif act == "return":
             await db.in_thread(reconciliation.return_to_sender, line_id, **by)
         elif act == "not-ours":
@@ -210,7 +221,7 @@ async def decide(request: Request) -> Response:
     except BadInput as bad:
         return await _queue(request, bad.faults, 422, values)
     except Conflict as conflict:
-        if conflict.code != "line_decided":
+        if conflict.code not in ("line_decided", "line_taken_back"):
             raise
         # Somebody else was faster; the queue shows what is left.
     request.app.state.poke()

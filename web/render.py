@@ -85,9 +85,8 @@ def _gettext(msgid: str) -> str:
 
 
 def _ngettext(singular: str, plural: str, n: int) -> str:
-    if language() == "zh":
-        return catalogue().get(singular, singular)
-    return singular if n == 1 else plural
+    text = catalogue().get(singular, singular) if language() == "zh" else singular if n == 1 else plural
+    return text.replace("%(num)s", count(n))  # here, for templates would write it without separators
 
 
 def N_(msgid: str) -> str:  # noqa: N802  (gettext's own name)
@@ -344,7 +343,8 @@ def environment() -> Environment:
 
     env.globals.update(
         static=static, csrf_field=_csrf_field, here=_here, language=language, utc_now=utc_now, languages=LANGUAGES,
-        say=words.say, state=words.state, role_name=words.role_name, links=words.links, fault_text=errors.fault_text,
+        say=words.say, state=words.state, role_name=words.role_name, links=words.links, is_under=words.is_under,
+        action_name=words.action_name, fault_text=errors.fault_text,
     )  # fmt: skip
     return env
 

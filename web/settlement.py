@@ -252,7 +252,7 @@ async def set_costs(request: Request) -> Response:
 STEP_WORDS = {
     "sold": N_("Sold"), "invoiced": N_("Balance invoiced"), "paid": N_("Paid in full"),
     "closed_out": N_("Accounts closed out"), "defaulted": N_("Buyer defaulted"), "costs": N_("Costs stated"),
-    "deposit_used": N_("Forfeited deposit used"),
+    "deposit_used": N_("Forfeited deposit used"), "taken_back": N_("Payment taken back by the bank"),
 }  # fmt: skip
 
 
@@ -291,6 +291,9 @@ def _step_text(step: SaleStep, currency: str) -> str:
                 amount=money(facts["hammer_minor"], currency), entry=facts["entry"],
             )  # fmt: skip
         case "invoiced":
+            return _("%(amount)s, reference %(reference)s", amount=money(facts["amount_minor"], currency),
+                     reference=facts["reference"])  # fmt: skip
+        case "taken_back":
             return _("%(amount)s, reference %(reference)s", amount=money(facts["amount_minor"], currency),
                      reference=facts["reference"])  # fmt: skip
         case "closed_out":

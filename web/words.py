@@ -12,6 +12,8 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
+from market.errors import BadInput
+from market.money import DECIMALS, parse_amount
 from web.render import ABSENT, N_, _, _gettext, instant_text, money, share
 
 SENTENCES: dict[str, str] = {
@@ -86,6 +88,17 @@ SENTENCES: dict[str, str] = {
     "need_lots": N_("Lots that wait for a decision: %(count)s"),
     "need_participations": N_("Bidders that ask to take part: %(count)s"),
     "need_paused": N_("Lot %(lot)s is paused: resume it, or withdraw it"),
+    "need_taken_back": N_(
+        "The bank took the payment for lot %(lot)s back, but its accounts are with the buyer: "
+        "claim %(amount)s from him, reference %(reference)s"
+    ),
+    "need_claim_open": N_(
+        "The bank took money back that was used or sent on (lot %(lot)s): claim %(amount)s, reference %(reference)s"
+    ),
+    "need_claim": N_("Pay %(amount)s that the bank took back (lot %(lot)s), reference %(reference)s"),
+    "need_leader_unpaid": N_(
+        "Bidder %(bidder)s leads on lot %(lot)s, but the bank took the deposit back: his bid binds, he is barred"
+    ),
     "need_lines": N_("Statement lines that wait for a person: %(count)s"),
     "need_payouts": N_("Pay-outs that are due: %(count)s"),
     "need_troubled": N_("Work that keeps failing: %(count)s"),
@@ -312,7 +325,9 @@ SENTENCES: dict[str, str] = {
     "balance_identity": N_("The legal balance is below principal, interest and fees."),
     "balance_negative": N_("More was repaid than was lent."),
     "dpd_outside_status": N_("The days past due are outside the range of the status."),
-    "amount_range": N_("The amount is too large."),
+    "creditor_unknown": N_("There is no party “%(found)s” with a person; name the creditor, or give its number."),
+    "amount_negative": N_("The amount is negative; expected %(expected)s."),
+    "amount_range": N_("The amount is too large; expected %(expected)s."),
     "rate_range": N_("The rate is too high."),
     "repeated": N_("Another row has the same loan number."),
     "blank_ends": N_("There are blanks at the ends."),
@@ -335,6 +350,8 @@ SENTENCES: dict[str, str] = {
     "line_decided": N_("This statement line was decided already."),
     "payee_known": N_("The payment %(reference)s has its payee already."),
     "line_waits": N_("This statement line waits; there is no decision to take back."),
+    "line_taken_back": N_("This line was taken back by the bank already; it cannot be taken back again."),
+    "bank_account_differs": N_("The two lines stand on different bank accounts."),
     "match_final": N_(
         "This cannot be taken back: payment %(reference)s is no longer open, and what followed from it stands."
     ),
@@ -392,6 +409,8 @@ def written(facts: Mapping[str, object]) -> dict[str, str]:
             words[name.removesuffix("_bp")] = share(value)
         elif name == "expected":
             words[name] = expected(str(value))
+        elif name == "found" and isinstance(value, str):
+            words[name] = found(value)
         elif name in ("status", "wanted") and isinstance(value, str):
             words[name] = state(value)[1]
         else:
@@ -425,7 +444,10 @@ EXPECTED: tuple[tuple[str, str], ...] = (
     (r"a date as 2026-11-22", N_("a date such as 2026-11-22")),
     (r"at least one statement", N_("at least one statement")),
     # of tapes (market/tape.py, market/sheets.py)
-    (r"at most ([\d.]+)", N_("at most %(a)s")),
+    (r"at most ([\d.,]+)", N_("at most %(a)s")),
+    (r"not negative", N_("not negative")),
+    (r"a file of another kind \((.+)\)", N_("a file of another kind (%(a)s)")),
+    (r"a file of another kind", N_("a file of another kind")),
     (r"at most (\d+) per cent", N_("at most %(a)s per cent")),
     (r"at most (\d+) characters", N_("at most %(a)s characters")),
     (r"at most (\d+) columns", N_("at most %(a)s columns")),
@@ -447,7 +469,19 @@ def expected(text: str) -> str:
     for pattern, sentence in EXPECTED:
         if match := re.fullmatch(pattern, text):
             return _gettext(sentence) % dict(zip("ab", match.groups(), strict=False))
-    return _gettext(text)
+    return found(_gettext(text)) if text else ""
+
+
+def found(text: str) -> str:
+    """What was found instead: an amount with its currency as everywhere, all else as it stood."""
+    match = re.fullmatch(r"([A-Z]{3}) (-?)([0-9.]+)", text)
+    if match is None or match[1] not in DECIMALS:
+        return text
+    try:
+        amount_minor = parse_amount(match[3], match[1])
+    except BadInput:
+        return text
+    return money(-amount_minor if match[2] else amount_minor, match[1])
 
 
 class _Facts(dict[str, str]):
@@ -514,6 +548,8 @@ STATES: dict[str, tuple[str, str]] = {
     "matched": ("paid", N_("Matched")),
     "returned": ("waiting", N_("Returned")),
     "not_ours": ("waiting", N_("Not ours")),
+    "taken_back": ("overdue", N_("Taken back by the bank")),
+    "takes_back": ("waiting", N_("Takes another line back")),
 }
 
 
@@ -547,6 +583,56 @@ LINKS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "": (("/lots", N_("Lots")), ("/rules", N_("Rules in words")), ("/verify", N_("Verify a journal"))),
 }  # fmt: skip
+
+
+# Pages that are reached from one of the header's: they light its link up.
+UNDER: dict[str, str] = {
+    "/accounts": "/portfolios", "/collateral": "/lots", "/participations": "/lots", "/floor": "/lots",
+    "/statements": "/reconciliation", "/payouts": "/reconciliation", "/payments": "/reconciliation",
+    "/trace": "/ledger",
+}  # fmt: skip
+
+
+def is_under(path: str, address: str) -> bool:
+    """Whether the page at `path` belongs to the header's link to `address`."""
+    first = "/" + path.split("/")[1]
+    return address in (first, UNDER.get(first))
+
+
+# Who did what, by the audit trail's `action`.
+ACTIONS: dict[str, str] = {
+    "job.let_go": N_("Work that failed was let go"),
+    "job.try_again": N_("Work that failed was tried again"),
+    "key.make": N_("API key made"),
+    "key.revoke": N_("API key revoked"),
+    "lot.approve": N_("Lot approved"),
+    "lot.create": N_("Lot begun"),
+    "lot.edit": N_("Lot changed"),
+    "lot.publish": N_("Lot published"),
+    "lot.put_away": N_("Lot put away"),
+    "lot.send_back": N_("Lot sent back"),
+    "lot.submit": N_("Lot submitted"),
+    "lot.terms": N_("Terms of the lot set"),
+    "lot.withdraw": N_("Lot withdrawn from sale"),
+    "open_bank_account": N_("Bank account of the platform opened"),
+    "participation.approve": N_("Bidder let in"),
+    "participation.ask": N_("Asked to take part in an auction"),
+    "participation.refuse": N_("Bidder refused"),
+    "party.admitted": N_("Party admitted"),
+    "party.refused": N_("Party refused"),
+    "party.register": N_("Party registered"),
+    "party.suspended": N_("Party suspended"),
+    "payout.payee": N_("Payee of a payment named"),
+    "person.password": N_("Password changed"),
+    "person.sign_in": N_("Signed in"),
+    "statement_line.take_back": N_("Statement line taken back by another one"),
+    "statement_line.undo": N_("Decision about a statement line taken back"),
+}
+
+
+def action_name(action: str) -> str:
+    """What was done, in words; an action that has none is shown as it is."""
+    return _gettext(ACTIONS.get(action, action))
 
 
 def role_name(role: str) -> str:

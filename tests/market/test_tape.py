@@ -231,11 +231,15 @@ HEADER = "loan_id,borrower_id,principal,interest_due,dpd,product,region,rate_per
     ("column", "cell", "code"),
     [
         *(("principal", text, "amount_format") for text in (
-            "NaN", "Infinity", "1e5", "-1.00", "+1.00", "1,5", " 1.00", "1.00 ", "1_000", "1.", ".5", "0x10", "１２.00",
-            "1.005", "1234567890123456", "٣.00", "1 000", "1'000", "$5",
+            "NaN", "Infinity", "1e5", "--1", "+1.00", "1,5", " 1.00", "1.00 ", "1_000", "1.", ".5", "0x10", "１２.00",
+            "1.005", "-1.005", "٣.00", "1 000", "1'000", "$5",
         )),
         ("principal", "", "missing"),
         ("principal", "999999999999.99", "amount_range"),
+        ("principal", "1234567890123456", "amount_range"),
+        ("principal", "9" * 59, "amount_range"),
+        ("principal", "-1.00", "amount_negative"),
+        ("rate_percent", "9" * 40, "rate_range"),
         *(("dpd", text, "whole_number") for text in (
             "thirty", "-1", "1.0", "20001", "1e2", "٣", "99999999999999999999",
         )),
@@ -268,6 +272,20 @@ def test_a_wrong_cell_is_found_by_row_and_column(column: str, cell: str, code: s
     assert [(fault.row, fault.field, fault.code) for fault in faults] == [(2, column, code)]
     assert good.height == 2
     assert (checker.faulty_rows, checker.rows) == (1, 3)
+
+
+def test_each_fault_of_an_amount_says_what_was_expected() -> None:
+    rows = [f"L{n},B1,{cell},0.00,5,cars,Hebei,5.00,2020-01-31," for n, cell in enumerate(("-1", "9" * 30, "x"))]
+    _, faults, _ = read((HEADER + "\n".join(rows)).encode())
+    assert [fault.expected for fault in faults] == [
+        "not negative", "at most 100,000,000,000.00", "digits with at most 2 decimals",
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_no_table_is_named_by_its_kind() -> None:
+    with pytest.raises(BadInput) as refused:
+        open_table(io.BytesIO(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"))
+    assert refused.value.faults[0].found == "a file of another kind (PNG)"
 
 
 def test_every_fault_of_a_row_is_found() -> None:

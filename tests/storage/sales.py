@@ -11,7 +11,7 @@ from hashlib import sha256
 from sqlmodel import Session, col, select
 
 from auctions.journal import Entry as JournalEntry
-from auctions.messages import Admit, Close, Command, Create, PlaceBid, Withdraw
+from auctions.messages import Admit, Bar, Close, Command, Create, PlaceBid, Withdraw
 from auctions.rulesets import packaged
 from market import lots, statements
 from storage import outbox, reconciliation, settlement, tables
@@ -135,7 +135,8 @@ class World:
         for row in rows:
             if row.arguments["auction_id"] == self.auction and row.done_at is None:
                 it = row.arguments["command"]
-                take(Admit(it["id"], it["party_id"], it["limit_minor"], it["priority_rank"]), start)
+                kind = {"admit": Admit, "bar": Bar}[it["type"]]
+                take(kind(**{name: value for name, value in it.items() if name != "type"}), start)
                 outbox.done(session, row.id, at=AT)
         for number, (party_id, amount_minor) in enumerate(bids):
             take(PlaceBid(f"bid-{number}", party_id, amount_minor), start + 1000 * (number + 1))

@@ -58,6 +58,8 @@ def test_the_migrations_make_the_tables_as_they_are_described(db: Database) -> N
 FROZEN = {
     "v0001_initial.py": "853c6bc11d867b9fc3bb3665a1f3934e3f551aaf6ca9bf5c7d25bd667b5eccb3",
     "v0002_append_only.py": "3b79a59cd7a4764b1ebbb16beeb6de9682d63e630429ced13af913e6ba5f91fc",
+    "v0003_ended_sessions_and_shares.py": "9e22dd3e2b5da81f82fffafd701ae1658aa6528f62d80f86a9dca1a1e7747556",
+    "v0004_taken_back.py": "c2f805d5e4682916e4b8a1d11e8fabed63a6944fe62b3d03dcef1b7ab370cc08",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, date, datetime, timedelta
 
 from sqlmodel import Session, select
@@ -98,6 +99,27 @@ def test_what_a_ruleset_refuses_is_shown_with_its_article(site: Site) -> None:
     wrong = world.creditor.post(f"/lots/{lot_id}/edit/terms", terms(opening="1e6", deposit=""))
     assert wrong.status_code == 422
     assert 'value="1e6"' in wrong.text  # what was typed is still there
+    little = world.creditor.post(f"/lots/{lot_id}/edit/terms", terms(deposit="20000"))
+    assert little.status_code == 422, "the deposit's rule is said at its field, not two steps later"
+    assert 'id="e-deposit"' in little.text
+    assert "allowed" in little.text
+
+
+def test_the_wizard_says_what_binds(demo_site: Site) -> None:
+    world = World(demo_site)
+    lot_id = world.submitted(opens=timedelta(days=1), limit_per_deposit="20")
+    review = world.operator.get(f"/lots/queue/{lot_id}?lang=en").text
+    bidders = world.creditor.get(f"/lots/{lot_id}?lang=en").text
+    assert world.operator.post(f"/lots/queue/{lot_id}/send-back", {"reason": "Photographs"}).status_code == 303
+    preview = world.creditor.get(f"/lots/{lot_id}/edit?step=submit").text
+    for page in (review, bidders, preview):
+        assert "20 times the deposit: CNY 1,680,000.00" in page
+        assert "<dt>Ruleset</dt><dd>English auction with maximum bids and soft close</dd>" in page
+    form = world.creditor.get(f"/lots/{lot_id}/edit?step=terms").text
+    step = form.split('for="f-step"')[1].split("</label>")[0]
+    assert "(by the ruleset)" in step
+    assert "Needed under: " in form
+    assert "English auction with maximum bids and soft close: 5.00% to 20.00% of the opening." in form
 
 
 def test_the_operator_sends_back_and_cannot_be_skipped(site: Site) -> None:
@@ -182,3 +204,16 @@ def test_a_lot_by_the_api(site: Site) -> None:
     assert datetime.fromisoformat(published["auction"]["opens_at"]) > datetime.now(UTC)
     wrong = world.creditor.api("POST", "/lots", json={**body, "opening": "1,0", "kind": "boat"})
     assert wrong.status_code == 422
+
+
+def test_the_header_shows_where_one_is(demo_site: Site) -> None:
+    manager = demo_site.person("asset_manager")
+    for path, link in (
+        ("/accounts", "/portfolios"),
+        ("/collateral", "/lots"),
+        ("/lots/mine", "/lots"),
+        ("/home", "/home"),
+    ):
+        header = manager.get(path).text.split("</header>")[0]
+        assert re.findall(r'<a href="([^"]+)" aria-current="page"', header) == [link]
+        assert header.count("<li>") == 5

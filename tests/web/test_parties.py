@@ -40,6 +40,10 @@ def test_a_party_registers_waits_is_admitted_and_comes_back(site: Site) -> None:
     assert "Harbour Recoveries Ltd" in listed
     address = re.search(r'href="(/parties/\d+)">Harbour', listed).group(1)  # type: ignore[union-attr]
     assert operator.post(f"{address}/decide", {"status": "admitted"}).status_code == 303
+    record = operator.get(address).text.split("On record")[1]
+    assert "Party registered" in record
+    assert "Party admitted" in record
+    assert "party." not in record
     before = ann.client.cookies["clearlot-session"]
     home = ann.get("/home")
     assert home.status_code == 200, "who is admitted goes on where he is"

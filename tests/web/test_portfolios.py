@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.servers import PATIENCE_S
 from tests.web.conftest import Site, Visit
+from web.cli import app as cli
 
 CSV = (
     b"loan_id,borrower_id,principal,interest_due,dpd,product,region\n"
@@ -71,6 +73,44 @@ def test_from_a_tape_to_a_portfolio(site: Site) -> None:
     assert "Cars, October" in ann.get("/portfolios").text
     account = ann.api("GET", "/accounts?bucket=31-60").json()["accounts"][0]
     assert "1,010.00" in ann.get(f"/accounts/{account['id']}").text
+
+
+def test_a_tape_that_names_no_borrowers_is_said_to(site: Site) -> None:
+    ann = site.person("asset_manager")
+    for content, named in ((CSV, True), (re.sub(rb"(?m)^([^,]+),[^,]+", rb"\1", CSV), False)):
+        send(ann, content.replace(b"L", b"M") if named else content)
+        chosen = "M" if named else "L"
+        made = ann.post(f"/portfolios?status=overdue&loan={chosen}", {"name": "All of them"})
+        assert made.status_code == 303, made.text
+        page = ann.get(made.headers["location"]).text
+        assert ("2 borrowers" in page, "Largest borrowers" in page) == (named, named)
+        assert ("the tape names no borrowers" in page, "Largest accounts" in page) == (not named, not named)
+
+
+def test_the_command_says_where_a_tape_is_wrong_and_which_creditor_is_not_there(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = site.person("asset_manager", name="First Bank")
+    monkeypatch.setenv("CLEARLOT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("CLEARLOT_DATABASE_URL", site.app.state.settings.database)
+    file = tmp_path / "tape.csv"
+    file.write_bytes(CSV + b"L5,B4,1.00\n")
+    arguments = ["tape", "import", str(file), "--cutoff", "2026-10-31", "--creditor"]
+    unknown = CliRunner().invoke(cli, [*arguments, "Second Bank"])
+    assert unknown.exit_code == 1
+    assert "There is no party “Second Bank” with a person" in unknown.stderr
+    faulty = CliRunner().invoke(cli, [*arguments, str(ann.party_id)])
+    assert faulty.exit_code == 1
+    assert "fault      row 5: found '3 cells', expected 7 cells" in faulty.stdout
+
+
+def test_a_picture_sent_as_a_tape_is_named_in_words(site: Site) -> None:
+    ann = site.person("asset_manager")
+    page = ann.get(
+        send(ann, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", name="tape.png") + "?lang=zh", follow_redirects=True
+    ).text
+    assert "其他类型的文件（PNG）" in page
+    assert "IHDR" not in page
 
 
 def test_every_page_in_chinese(site: Site) -> None:

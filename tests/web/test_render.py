@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from web.render import capitals, count, countdown, day, instant, instant_text, money, share, speaking
+from web.render import capitals, count, countdown, day, environment, instant, instant_text, money, share, speaking
 
 AT = datetime(2026, 11, 22, 8, 30, 5, 123000, tzinfo=UTC)
 
@@ -98,3 +98,11 @@ def test_a_zone_is_named_by_its_city() -> None:
     with speaking("zh"):
         assert instant_text(at, "minute", "America/New_York") == "2026年11月22日 03:30（纽约时间）"
         assert instant_text(at, "minute") == "2026年11月22日 16:30（北京时间）"
+
+
+def test_numbers_in_sentences_are_grouped() -> None:
+    bids = environment().from_string('{{ ngettext("%(num)s bid", "%(num)s bids", n) }}')
+    assert bids.render(n=1320) == "1,320 bids"
+    assert bids.render(n=1) == "1 bid"
+    with speaking("zh"):
+        assert "1,320" in bids.render(n=1320)

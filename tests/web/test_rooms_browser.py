@@ -135,14 +135,16 @@ def test_the_room_comes_back_after_a_break(browser: Browser, served: ServedSite)
     seat = Seat(browser, served, one)
     seat.open(f"/lots/{lot_id}")
     seat.see("#link", "live")
+    press_and_confirm(seat)
+    seat.see("#strip-position", "You lead")
     seat.context.set_offline(True)
     for connection in list(served.app.state.gateway.connections):
         served.call(connection.socket.fail, 1012, "restart")
     seat.see("#connection", "Not live")
-    form = {"command_id": "away", "amount": "840000", "confirmed": "yes"}
+    form = {"command_id": "away", "amount": "845000", "confirmed": "yes"}
     assert other.post(f"/auctions/{auction_id}/bids", form).status_code == 303
     seat.context.set_offline(False)
-    seat.see("#connection", "Live again. Missed: 1 bids.")
+    seat.see("#connection", "Live again. Missed: 1 bid. You were outbid meanwhile.")
     seat.see("#bidtable", "Bidder 2")
     seat.context.close()  # a lost line is an error of the console; it is what this test makes
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import structlog
 from alembic import command
+from typer.testing import CliRunner
 
 from storage.database import Database
 from tests.conftest import ROOT
+from web import cli
 from web.logs import configure_logs
 from web.serving import CannotStart, bring_up
 from web.settings import Settings
@@ -107,3 +109,16 @@ def test_a_command_loads_only_what_it_works_with(imported: str, spared: set[str]
     program = f"import sys, {imported}; print(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not spared & set(answer.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [["trace", "sale", "1"], ["replay", "1"], ["journal", "export", "1"]])
+def test_a_command_on_tables_of_another_version_says_so(tmp_path: Path, arguments: list[str]) -> None:
+    told = CliRunner().invoke(cli.app, arguments, env={"CLEARLOT_DATA": str(tmp_path)})
+    assert told.exit_code == 1
+    assert "its tables are not those of this version" in told.stderr
+
+
+def test_a_trace_of_nothing_names_what_there_is(chosen: Settings) -> None:
+    told = CliRunner().invoke(cli.app, ["trace", "sale", "7"], env={"CLEARLOT_DATA": str(chosen.data)})
+    assert told.exit_code == 1
+    assert told.stderr.startswith("clearlot: there is no sale 7; a trace begins at one of: posting,")

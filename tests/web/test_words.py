@@ -12,8 +12,9 @@ from babel.messages.extract import extract
 from babel.messages.pofile import read_po
 
 from auctions.messages import REFUSALS
+from market.parties import MOVES
 from web.render import LANGUAGES, speaking
-from web.words import SENTENCES, say
+from web.words import ACTIONS, SENTENCES, say
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
@@ -92,6 +93,28 @@ def test_every_code_has_a_sentence() -> None:
     errors = re.findall(r"(?m)^\| `(\w+)` \|", protocol.split("## Errors")[1].split("## Refusals")[0])
     assert len(errors) > 10
     assert sorted(set(errors) - set(SENTENCES)) == [], "`clearlot bid` and `watch` say them"
+
+
+def actions(path: Path) -> Iterator[str]:
+    """What a file writes into the audit trail; of a name with a part that is worked out, all that fit."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or len(node.args) < 5:
+            continue
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) != "note":
+            continue
+        action = node.args[2]
+        if isinstance(action, ast.Constant) and isinstance(action.value, str):
+            yield action.value
+        elif isinstance(action, ast.JoinedStr) and isinstance(action.values[0], ast.Constant):
+            yield str(action.values[0].value) + "*"
+
+
+def test_every_action_on_record_has_its_words() -> None:
+    written = {one for ring in ("storage", "web") for path in (ROOT / ring).glob("*.py") for one in actions(path)}
+    assert len(written) > 20
+    assert {one for one in written if not one.endswith("*")} <= set(ACTIONS)
+    assert {one for one in written if one.endswith("*")} == {"party.*"}
+    assert {f"party.{status}" for moves in MOVES.values() for status in moves} <= set(ACTIONS)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -22,7 +22,7 @@
 
   // --- the socket -----------------------------------------------------------------------------
   // Nothing is queued for later: what is pressed offline goes by form, or not at all.
-  let socket = null, tries = 0, heard = 0, lostSince = 0, missedFrom = 0;
+  let socket = null, tries = 0, heard = 0, lostSince = 0, missedFrom = 0, ledBefore = false;
   const waiting = new Map();  // command id -> what to do with its ack
   const signedIn = room ? room.dataset.signedIn === "yes" : document.querySelector(".watch") !== null;
 
@@ -59,6 +59,7 @@
   function lost() {
     lostSince = Date.now();
     missedFrom = Number($("standing")?.dataset.bids || 0);
+    ledBefore = $("strip-position")?.firstElementChild?.classList.contains("lead") ?? false;
     const time = clockText(clearlot.now() - (performance.now() - heard), 0);
     banner.textContent = fill(words.lost ?? "", { time });
     banner.className = "banner";
@@ -75,10 +76,16 @@
     for (const id of ["strip-live", "standing"]) $(id)?.classList.remove("old");
     if (!room) return;
     const bids = Number($("standing").dataset.bids) - missedFrom;
-    banner.textContent = fill(words.back, { bids });
+    banner.textContent = bids === 1 ? words.back_one : bids ? fill(words.back, { bids: group(String(bids)) }) : words.back_none;
     banner.className = "banner back";
     clearlot.alert(banner.textContent);
-    setTimeout(() => { banner.hidden = true; }, 20000);
+    // It stays until somebody is there to read it.
+    const shown = Date.now(), read = () => {
+      if (Date.now() - shown < 5000) return;
+      for (const name of ["pointerdown", "keydown"]) removeEventListener(name, read, true);
+      if (!lostSince) banner.hidden = true;
+    };
+    for (const name of ["pointerdown", "keydown"]) addEventListener(name, read, true);
     refreshMine();
   }
   function link(state, time) {
@@ -229,6 +236,11 @@
     const chip = part.querySelector(".position .chip");
     if (chip) $("strip-position").replaceChildren(chip.cloneNode(true));
     else $("strip-position").replaceChildren();
+    if (ledBefore && !lostSince && chip) {
+      ledBefore = false;
+      banner.textContent += ` ${chip.classList.contains("lead") ? words.back_leading : words.back_outbid}`;
+      clearlot.alert(banner.textContent);
+    }
     if (positionOnly && !all) {
       positionOnly = false;
       const place = shown.querySelector(".position");
