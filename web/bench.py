@@ -740,6 +740,7 @@ def run_recover(options: argparse.Namespace) -> dict[str, Any]:
                     "type": "bid", "id": f"recover-{run}", "auction": world.auctions[-1 - run % auctions],
                     "amount": f"{amount // 100}.{amount % 100:02d}",
                 }  # fmt: skip
+                line.socket.settimeout(START_S * 2)
                 line.socket.sendall(client_frame(json.dumps(bid).encode()))
                 answer: bytes | None = None
                 while answer is None:
