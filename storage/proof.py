@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, text, tuple_
+from sqlalchemy import and_, func, insert, or_, text
 from sqlmodel import Session, col, select
 
 from auctions import merkle, proof
@@ -91,8 +91,14 @@ def nodes(session: Session, places: Sequence[Place]) -> dict[Place, bytes]:
     """Return the hashes of complete subtrees, all of which must be there."""
     if not places:
         return {}
-    key = tuple_(col(LogNode.level), col(LogNode.number))
-    rows = session.exec(select(LogNode.level, LogNode.number, LogNode.hash).where(key.in_(places)))
+    by_level: dict[int, list[int]] = {}
+    for level, number in places:
+        by_level.setdefault(level, []).append(number)
+    # Not (level, number) IN (...): SQLite would read every row for that.
+    wanted = [
+        and_(col(LogNode.level) == level, col(LogNode.number).in_(numbers)) for level, numbers in by_level.items()
+    ]
+    rows = session.exec(select(LogNode.level, LogNode.number, LogNode.hash).where(or_(*wanted)))
     return {(level, number): hash_ for level, number, hash_ in rows}
 
 

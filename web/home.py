@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from auctions.verify import verify
+from auctions.verify import read_lines, verify
 from market.errors import Fault
 from market.inputs import text_of
 from storage import home as homes
@@ -85,13 +85,14 @@ async def verify_journal(request: Request) -> Response:
         faults.append(Fault("head_format", "head", head[:80], "SEQUENCE:HASH"))
     if faults or not isinstance(file, UploadFile):
         return page(request, "home/verify.html", shown | {"faults": faults}, status=422)
+    content = await file.read()
     try:
-        lines = (await file.read()).decode().removesuffix("\n").split("\n")
+        content.decode()
     except UnicodeDecodeError:
         faults = [Fault("not_text", "journal", "", "a journal file")]
         return page(request, "home/verify.html", shown | {"faults": faults}, status=422)
     sequence, _, stated = head.partition(":")
-    verdict = await asyncio.to_thread(verify, lines, (int(sequence), stated) if head else None)
+    verdict = await asyncio.to_thread(verify, read_lines(content), (int(sequence), stated) if head else None)
     return page(request, "home/verify.html", shown | {"verdict": verdict})
 
 

@@ -313,7 +313,7 @@ def play(rng: Random, game: StageGame, steps: int) -> None:
                 game.do(draw_bid(rng, game, party, at), at)
             due = model.due_at() or due
             tick(game, max(game.at, due))
-            if model.decided and rng.random() < 0.3:  # somebody whom we kept waiting
+            if model.decided and rng.random() < 0.6:  # somebody whom we kept waiting
                 late = max(0, model.decided - rng.choice([0, 1, 1]))
                 game.do(draw_bid(rng, game, rng.randint(1, 4), late), late)
     game.replay()
@@ -330,7 +330,8 @@ def draw_instant(rng: Random, game: StageGame) -> int:
     if kind < 0.45:
         return game.at + rng.choice([0, 0, 1, 50, 500, 2_000])
     if kind < 0.52:
-        late = [1, 3, 900, 1_001, *([game.at - model.decided, game.at - model.decided + 1] if model.decided else [])]
+        late, waited = [1, 3, 900, 1_001], game.at - model.decided
+        late += [waited, waited + 1] if waited <= 1_500 else []  # a command waits a second, not minutes
         return max(0, game.at - rng.choice(late))
     parts = [part for part in model.parts() if part.start > 0]
     edges = [edge + model.offset for part in parts for edge in (part.start, part.end)]

@@ -330,13 +330,13 @@ FAULTS = {
     "the arrival is not recorded": ("journal", 'arrived = "" if at_ms == arrived_ms else', 'arrived = "" if True else'),
     "the private part is not in the hash": (
         "journal",
-        "sha256(previous + public.encode() + commitment_of(private)).digest()",
+        "sha256(previous + public.encode() + commitment).digest()",
         "sha256(previous + public.encode()).digest()",
     ),
     "the chain is cut": (
         "journal",
-        "sha256(previous + public.encode() + commitment_of(private)).digest()",
-        "sha256(bytes(32) + public.encode() + commitment_of(private)).digest()",
+        "sha256(previous + public.encode() + commitment).digest()",
+        "sha256(bytes(32) + public.encode() + commitment).digest()",
     ),
     "too late, though it waited on us": ("journal", "                return Busy()  #", "                pass  #"),
 }

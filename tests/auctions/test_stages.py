@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import fields
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from auctions.bidding import Stage
+from auctions.formats import FORMATS
 from auctions.journal import Busy, Entry, Fold
 from auctions.messages import (
     EVENTS,
@@ -41,7 +43,7 @@ from auctions.messages import (
     Tick,
     read_event,
 )
-from auctions.rulesets import PACKAGED, SHOWN, RulesetFault, Terms, packaged, read_ruleset
+from auctions.rulesets import HONOURED, PACKAGED, SHOWN, Ruleset, RulesetFault, Terms, packaged, read_ruleset
 from auctions.stages import Clocked
 from tests.auctions.game import LOT, SALT, VARIANTS
 from tests.auctions.stage_game import STAGE_VARIANTS, StageGame, play
@@ -608,6 +610,44 @@ def test_every_format_refuses_what_it_does_not_know(name: str) -> None:
 def test_random_games_beside_the_model(name: str) -> None:
     for seed in range(60):
         play(Random(f"{name} {seed}"), StageGame(STAGE_VARIANTS[name]), 50)
+
+
+@pytest.mark.parametrize("name", STAGE_VARIANTS)
+def test_a_turn_that_was_not_kept_leaves_no_trace(name: str) -> None:
+    """A fold that went forward and back again is the one that never went, with stages, turns and sealed offers."""
+    for seed in range(10):
+        game = StageGame(STAGE_VARIANTS[name])
+        play(Random(f"undo {name} {seed}"), game, 40)
+        rng, fold = Random(seed), Fold(7)
+        while fold.sequence < len(game.entries):
+            for entry in game.entries[fold.sequence :][: rng.randint(1, 5)]:
+                fold.follow(entry)
+            fold.mark()
+            before = (fold.sequence, fold.hash, str(fold.auction.bidders), seen(fold, game))
+            taken = []
+            for number in range(rng.randint(1, 4)):
+                timer: Command = Close() if rng.random() < 0.5 else Tick()
+                command = timer if rng.random() < 0.6 else PlaceBid(f"new-{number}", rng.randint(1, 4), 1_100)
+                answer = fold.take(command, fold.at_ms + rng.choice([0, 9_000]), SALT)
+                if isinstance(answer, Entry):
+                    taken.append(answer)
+            fold.undo(taken)
+            assert (fold.sequence, fold.hash, str(fold.auction.bidders), seen(fold, game)) == before
+
+
+def seen(fold: Fold, game: StageGame) -> tuple[object, ...]:
+    auction = fold.auction
+    assert isinstance(auction, Clocked)
+    positions = [auction.position(party) for party in game.model.parties]
+    return auction.standing(fold.sequence), positions, auction.due_at_ms(), auction.stages()
+
+
+def test_every_format_is_known_everywhere() -> None:
+    named = set(get_args(get_type_hints(Ruleset)["format"]))
+    assert named == set(HONOURED) == set(FORMATS)
+    assert {packaged(name).format for name in PACKAGED} <= named
+    for one in HONOURED.values():
+        assert one.table is None or one.table in {each.name for each in fields(Ruleset)}
 
 
 def test_draws_come_near_every_limit() -> None:

@@ -1,6 +1,6 @@
 """The log of checkpoints with its tree heads, append-only, and the public keys that sign.
 
-Revision: 0004, after 0002
+Revision: 0005, after 0004
 """
 
 import sqlalchemy as sa
@@ -9,8 +9,8 @@ from alembic import op
 
 import storage.database
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
