@@ -184,7 +184,7 @@ def asset_manager(session: Session, creditor_id: int, *, at: datetime) -> Home:
     portfolios = _sums(
         session.exec(
             select(Portfolio.currency, func.count(), func.sum(Portfolio.balance_minor))
-            .where(Portfolio.creditor_id == creditor_id)
+            .where(Portfolio.creditor_id == creditor_id, col(Portfolio.is_shown))
             .group_by(Portfolio.currency)
             .order_by(Portfolio.currency)
         ).all()

@@ -473,7 +473,7 @@ def choices(session: Session, creditor_id: int) -> dict[str, list[tuple[int, str
     )
     portfolios = session.exec(
         select(Portfolio)
-        .where(Portfolio.creditor_id == creditor_id, col(Portfolio.id).not_in(taken))
+        .where(Portfolio.creditor_id == creditor_id, col(Portfolio.is_shown), col(Portfolio.id).not_in(taken))
         .order_by(col(Portfolio.id).desc())
     )
     found: dict[str, list[tuple[int, str, str]]] = {"portfolio": [(one.id, one.name, one.name) for one in portfolios]}
@@ -672,7 +672,9 @@ def _draft(lot: Lot) -> LotDraft:
 def _content_currency(session: Session, creditor_id: int, draft: LotDraft, *, lot_id: int | None) -> str:
     """The currency of what a lot sells; it must be the creditor's, of that kind, and in no other lot on its way."""
     if draft.kind == "portfolio":
-        mine = select(Portfolio.currency).where(Portfolio.id == draft.content_id, Portfolio.creditor_id == creditor_id)
+        mine = select(Portfolio.currency).where(
+            Portfolio.id == draft.content_id, Portfolio.creditor_id == creditor_id, col(Portfolio.is_shown)
+        )
         holds = col(Lot.portfolio_id) == draft.content_id
     else:
         mine = select(Collateral.currency).where(

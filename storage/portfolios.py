@@ -9,6 +9,7 @@ begins anew; the tape's `attempt` keeps the older one from writing, should it wa
 from __future__ import annotations
 
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from datetime import date, datetime, timedelta
 from typing import IO, Any
 
 import polars as pl
-from sqlalchemy import ColumnElement, CursorResult, case, delete, func, insert, literal, update
+from sqlalchemy import ColumnElement, CursorResult, case, delete, func, insert, update
 from sqlmodel import Session, col, select
 
 from market import mappings
@@ -24,7 +25,7 @@ from market.accounts import Status
 from market.errors import BadInput, Conflict, Fault, NotFound
 from market.inputs import has_hidden
 from market.mappings import TapeMapping
-from market.portfolios import CONTENT, Assembly, Selection, ranks
+from market.portfolios import CONTENT, Assembled, Assembly, Selection, ranks
 from market.sheets import Table, open_table
 from market.tape import (
     ACCOUNT_COLUMNS,
@@ -47,6 +48,7 @@ SQLITE_BATCH_ROWS = 2_500  # written in well under 50 ms, so that a bid's transa
 POSTGRESQL_BATCH_ROWS = 50_000
 CLEAR_ROWS = 5_000
 PORTFOLIO_BATCH_ROWS = 20_000
+ABANDONED_AFTER = timedelta(hours=6)  # a portfolio that nobody writes members of any more
 FAULTS_FILE_BYTES = 512 * 1024**2
 HOLD = timedelta(seconds=60)  # a reader without a claim (the command line) lives, or another one may begin
 WAITING = ("received", "reading", "needs_mapping", "kept")  # a file that is in one of these is not taken twice
@@ -609,18 +611,59 @@ def _where(creditor_id: int, selection: Selection) -> list[ColumnElement[bool]]:
 
 
 def make_portfolio(
-    session: Session, creditor_id: int, person_id: int, *, name: str, selection: Selection, at: datetime
+    db: Database,
+    creditor_id: int,
+    person_id: int,
+    *,
+    name: str,
+    selection: Selection,
+    at: datetime,
+    told: Callable[[int, int], None] | None = None,
 ) -> int:
     """Make a portfolio of the selected accounts as they are now; return its id.
 
-    The accounts pass by in batches of PORTFOLIO_BATCH_ROWS, the database ranks the borrowers and writes the members:
-    memory does not grow with the selection.
+    The accounts are read and assembled in a transaction that holds nobody up, in batches of PORTFOLIO_BATCH_ROWS: of
+    each account only its id stays in memory, eight bytes. The members are written in small transactions while the
+    portfolio is not shown, so that bids come between; one last, short one shows it. `told(done, all)` hears how many
+    members are written. What a process that died has left is never shown, and removed by the next one.
 
     Raises: BadInput `name`, `selection_empty`, `several_currencies`, `several_cutoffs`, `not_overdue`: an account that
-        is not overdue, or is listed or sold already, under this tape or another.
+        is not overdue, or is listed or sold already, under this tape or another; `selection_changed`: accounts were
+        listed or replaced meanwhile.
     """
+    for left in db.read(_abandoned, creditor_id, at=at):
+        while db.in_transaction(_remove_members, left):
+            pass
+    chosen = db.read(_choose, creditor_id, name.strip(), selection)
+    portfolio_id = db.in_transaction(_begin_portfolio, creditor_id, person_id, chosen, at=at)
+    batch_rows = SQLITE_BATCH_ROWS if db.is_sqlite else POSTGRESQL_BATCH_ROWS
+    for start in range(0, len(chosen.ids), batch_rows):
+        db.in_transaction(_add_members, portfolio_id, chosen.ids[start : start + batch_rows])
+        if told:
+            told(min(start + batch_rows, len(chosen.ids)), len(chosen.ids))
+    if changed := db.read(_changed_since, creditor_id, portfolio_id, selection):
+        while db.in_transaction(_remove_members, portfolio_id):
+            pass
+        expected = "accounts that stay as they are until the portfolio is made"
+        raise BadInput([Fault("selection_changed", "selection", changed, expected)])
+    db.in_transaction(_show_portfolio, portfolio_id, person_id, at=at)
+    return portfolio_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A selection that may become a portfolio, assembled."""
+
+    name: str
+    selection: Selection
+    currency: str
+    cutoff_on: date
+    made: Assembled
+    ids: array[int]  # of its accounts, ascending
+
+
+def _choose(session: Session, creditor_id: int, name: str, selection: Selection) -> _Chosen:
     faults: list[Fault] = []
-    name = name.strip()
     if not 3 <= len(name) <= 120:
         faults.append(Fault("name", "name", name[:80], "3 to 120 characters"))
     elif has_hidden(name):
@@ -645,28 +688,76 @@ def make_portfolio(
         faults.append(Fault("not_overdue", "selection", taken, "loans that no other tape's account lists or sells"))
     if faults:
         raise BadInput(faults)
-    currency, cutoff_on = currencies[0], cutoffs[0]
-    assembly = Assembly(currency)
+    ids = array("q")
+    assembly = Assembly(currencies[0])
     for batch in _contents(session, where):
-        assembly.add(batch)
-    made = assembly.done(*_largest(session, where))
+        ids.extend(batch["id"])
+        assembly.add(batch.drop("id"))
+    return _Chosen(name, selection, currencies[0], cutoffs[0], assembly.done(*_largest(session, where)), ids)
+
+
+def _begin_portfolio(session: Session, creditor_id: int, person_id: int, chosen: _Chosen, *, at: datetime) -> int:
+    made = chosen.made
     portfolio = Portfolio(
-        creditor_id=creditor_id, name=name, cutoff_on=cutoff_on, currency=currency,
+        creditor_id=creditor_id, name=chosen.name, cutoff_on=chosen.cutoff_on, currency=chosen.currency,
         accounts=made.accounts, borrowers=made.borrowers, principal_minor=made.principal_minor,
-        balance_minor=made.balance_minor, strata=made.strata, selection=selection.values(),
-        content_hash=made.content_hash, created_by=person_id, created_at=at,
+        balance_minor=made.balance_minor, strata=made.strata, selection=chosen.selection.values(),
+        content_hash=made.content_hash, is_shown=False, created_by=person_id, created_at=at,
     )  # fmt: skip
     session.add(portfolio)
     session.flush()
-    members = select(literal(portfolio.id), LoanAccount.id).where(*where)
-    session.execute(insert(PortfolioAccount).from_select(["portfolio_id", "account_id"], members))
-    _note(session, "portfolio_made", "portfolio", portfolio.id, person_id, at, hash=made.content_hash)
     return portfolio.id
+
+
+def _add_members(session: Session, portfolio_id: int, ids: Sequence[int]) -> None:
+    session.execute(insert(PortfolioAccount), [{"portfolio_id": portfolio_id, "account_id": one} for one in ids])
+
+
+def _changed_since(session: Session, creditor_id: int, portfolio_id: int, selection: Selection) -> str:
+    """What has happened to the accounts since they were read; "" when nothing has.
+
+    A change after this is seen when the lot is published, which takes all accounts of a portfolio or none.
+    """
+    portfolio = session.get_one(Portfolio, portfolio_id)
+    still = session.exec(
+        select(func.count())
+        .select_from(PortfolioAccount)
+        .join(LoanAccount, col(LoanAccount.id) == PortfolioAccount.account_id)
+        .where(PortfolioAccount.portfolio_id == portfolio_id, LoanAccount.status == Status.OVERDUE.value)
+    ).one()
+    if still != portfolio.accounts:
+        return f"{portfolio.accounts - still} accounts"
+    return _taken(session, creditor_id, selection)
+
+
+def _show_portfolio(session: Session, portfolio_id: int, person_id: int, *, at: datetime) -> None:
+    portfolio = session.get_one(Portfolio, portfolio_id, with_for_update=True)
+    portfolio.is_shown = True
+    session.add(portfolio)
+    _note(session, "portfolio_made", "portfolio", portfolio_id, person_id, at, hash=portfolio.content_hash)
+
+
+def _abandoned(session: Session, creditor_id: int, *, at: datetime) -> list[int]:
+    old = Portfolio.creditor_id == creditor_id, ~col(Portfolio.is_shown), Portfolio.created_at < at - ABANDONED_AFTER
+    return list(session.exec(select(Portfolio.id).where(*old)))
+
+
+def _remove_members(session: Session, portfolio_id: int) -> bool:
+    """Remove some members of a portfolio that is not shown, at last itself; return whether there may be more."""
+    mine = col(PortfolioAccount.portfolio_id) == portfolio_id
+    some = select(PortfolioAccount.account_id).where(mine).limit(CLEAR_ROWS)
+    gone: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        delete(PortfolioAccount).where(mine, col(PortfolioAccount.account_id).in_(some))
+    )
+    if gone.rowcount == CLEAR_ROWS:
+        return True
+    session.execute(delete(Portfolio).where(col(Portfolio.id) == portfolio_id, ~col(Portfolio.is_shown)))
+    return False
 
 
 def _contents(session: Session, where: Sequence[ColumnElement[bool]]) -> Iterator[pl.DataFrame]:
     """What is sold, by id, a batch at a time; one statement, so all batches are of one state of the accounts."""
-    content = [getattr(LoanAccount, field) for field in CONTENT]
+    content = [col(LoanAccount.id), *(getattr(LoanAccount, field) for field in CONTENT)]
     query = select(*content).where(*where).order_by(col(LoanAccount.id))
     rows = session.execute(query, execution_options={"yield_per": PORTFOLIO_BATCH_ROWS})
     for batch in rows.partitions():
@@ -695,7 +786,7 @@ def _kind(field: str) -> Any:
     return pl.Int64 if field.endswith(("_minor", "_bp")) or field.startswith("dpd") else pl.String
 
 
-_SCHEMA: dict[str, Any] = {field: _kind(field) for field in CONTENT}
+_SCHEMA: dict[str, Any] = {"id": pl.Int64} | {field: _kind(field) for field in CONTENT}
 
 
 def _taken(session: Session, creditor_id: int, selection: Selection) -> str:
@@ -712,13 +803,19 @@ def _taken(session: Session, creditor_id: int, selection: Selection) -> str:
 
 def portfolios(session: Session, creditor_id: int, *, limit: int = 100) -> list[Portfolio]:
     """The creditor's portfolios, the newest first."""
-    mine = select(Portfolio).where(Portfolio.creditor_id == creditor_id).order_by(col(Portfolio.id).desc())
+    mine = (
+        select(Portfolio)
+        .where(Portfolio.creditor_id == creditor_id, col(Portfolio.is_shown))
+        .order_by(col(Portfolio.id).desc())
+    )
     return list(session.exec(mine.limit(limit)))
 
 
 def portfolio(session: Session, creditor_id: int, portfolio_id: int) -> Portfolio:
     """A portfolio. Raises: NotFound."""
-    mine = select(Portfolio).where(Portfolio.id == portfolio_id, Portfolio.creditor_id == creditor_id)
+    mine = select(Portfolio).where(
+        Portfolio.id == portfolio_id, Portfolio.creditor_id == creditor_id, col(Portfolio.is_shown)
+    )
     found = session.exec(mine).first()
     if found is None:
         raise NotFound("portfolio")

@@ -178,8 +178,8 @@ def give_item(
 
 def make_portfolio(db: Database, creditor: Actor, *, name: str, selection: Selection, at: datetime) -> Portfolio:
     """Put selected overdue accounts together. Raises: BadInput, when none of them is free."""
-    portfolio_id = db.in_transaction(
-        portfolios.make_portfolio, creditor.party_id, creditor.person_id, name=name, selection=selection, at=at
+    portfolio_id = portfolios.make_portfolio(
+        db, creditor.party_id, creditor.person_id, name=name, selection=selection, at=at
     )
     return db.read(portfolios.portfolio, creditor.party_id, portfolio_id)
 

@@ -620,8 +620,14 @@ async def create(request: Request) -> Response:
     try:
         if faults:
             raise BadInput(faults)
-        made = await db.in_thread(
-            portfolios.make_portfolio, _party(visitor), _person(visitor), name=name, selection=selection, at=utc_now()
+        made = await to_thread(
+            portfolios.make_portfolio,
+            db,
+            _party(visitor),
+            _person(visitor),
+            name=name,
+            selection=selection,
+            at=utc_now(),
         )
     except BadInput as bad:
         return await _accounts(request, {"name": name}, bad.faults, 422)
@@ -898,8 +904,14 @@ async def post_portfolio(
     """Make a portfolio of the selected accounts; all must be overdue, of one currency and one cut-off date."""
     selection = Selection.read(body.selection)
     db: Database = request.state.db
-    made = await db.in_thread(
-        portfolios.make_portfolio, _party(visitor), _person(visitor), name=body.name, selection=selection, at=utc_now()
+    made = await to_thread(
+        portfolios.make_portfolio,
+        db,
+        _party(visitor),
+        _person(visitor),
+        name=body.name,
+        selection=selection,
+        at=utc_now(),
     )
     found = await db.read_in_thread(portfolios.portfolio, _party(visitor), made)
     return JSONResponse(portfolio_json(found), 201, headers={"Location": f"/api/v1/portfolios/{made}"})

@@ -287,6 +287,7 @@ SENTENCES: dict[str, str] = {
     "reason": N_("Give the reason in 10 to 500 characters; it stands on record."),
     "name": N_("Use 3 to 120 characters."),
     "selection_empty": N_("No account is selected."),
+    "selection_changed": N_("Accounts were listed or replaced meanwhile: %(found)s. Nothing was made; choose anew."),
     "not_overdue": N_(
         "Not all selected accounts can be sold: %(found)s. Select overdue ones that are neither listed nor sold."
     ),

@@ -19,7 +19,7 @@ from market.portfolios import Selection
 from storage import outbox, portfolios
 from storage.database import Database
 from storage.objects import Folder
-from storage.tables import AuditTrail, LoanAccount, Outbox, Party, Person, Portfolio, Tape
+from storage.tables import AuditTrail, LoanAccount, Outbox, Party, Person, Portfolio, PortfolioAccount, Tape
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HEADER = b"loan_id,borrower_id,principal,interest_due,dpd,product,region\n"
@@ -82,7 +82,7 @@ def test_the_snapshot_of_2018_is_kept_as_its_readme_says(
     some = db.read(portfolios.accounts, creditor, Selection(buckets=("31-120",)), limit=10)
     assert {(account.dpd, account.dpd_to, account.status) for account in some} == {(31, 120, "overdue")}
 
-    made = db.in_transaction(portfolios.make_portfolio, creditor, creditor, name="Late 2018", selection=late, at=NOW)
+    made = portfolios.make_portfolio(db, creditor, creditor, name="Late 2018", selection=late, at=NOW)
     portfolio = db.read(portfolios.portfolio, creditor, made)
     assert (portfolio.accounts, portfolio.balance_minor, portfolio.currency) == (75, 139_389_686, "USD")
     assert [row[:2] for row in portfolio.strata["bucket"]] == [["16-30", 26], ["31-120", 49]]
@@ -91,9 +91,7 @@ def test_the_snapshot_of_2018_is_kept_as_its_readme_says(
     second = db.read(portfolios.members, creditor, made, after=first[-1].id, limit=50)
     assert len({account.id for account in first + second}) == 75
     with pytest.raises(BadInput) as bad:
-        db.in_transaction(
-            portfolios.make_portfolio, creditor, creditor, name="All", selection=Selection(tape_id=tape_id), at=NOW
-        )
+        portfolios.make_portfolio(db, creditor, creditor, name="All", selection=Selection(tape_id=tape_id), at=NOW)
     assert [fault.code for fault in bad.value.faults] == ["not_overdue"]
 
 
@@ -297,7 +295,7 @@ def test_a_portfolio_is_the_same_in_however_many_batches(
 
     def made() -> Portfolio:
         selection = Selection(statuses=("overdue",))
-        made = db.in_transaction(portfolios.make_portfolio, creditor, creditor, name="All", selection=selection, at=NOW)
+        made = portfolios.make_portfolio(db, creditor, creditor, name="All", selection=selection, at=NOW)
         return db.read(portfolios.portfolio, creditor, made)
 
     whole = made()
@@ -330,8 +328,65 @@ def test_a_loan_on_sale_under_one_tape_is_not_sold_under_another(db: Database, o
 
     db.in_transaction(listed)
     with pytest.raises(BadInput) as bad:
-        db.in_transaction(
-            portfolios.make_portfolio, creditor, creditor, name="Again", selection=Selection(tape_id=second), at=NOW
-        )
+        portfolios.make_portfolio(db, creditor, creditor, name="Again", selection=Selection(tape_id=second), at=NOW)
     assert [(fault.code, fault.found) for fault in bad.value.faults] == [("not_overdue", "L3")]
     assert db.read(lambda s: s.get_one(Tape, second).status) == "kept"
+
+
+def test_bids_come_between_while_a_portfolio_is_made(
+    db: Database, objects: Folder, creditor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two batches another transaction writes, and sees nothing of the portfolio; what changes refuses it."""
+    _read(db, objects, _receive(db, objects, creditor, _rows(40)))
+    monkeypatch.setattr(portfolios, "SQLITE_BATCH_ROWS", 7)
+    monkeypatch.setattr(portfolios, "POSTGRESQL_BATCH_ROWS", 7)
+    heard: list[tuple[int, int]] = []
+    other = Database(db.engine.url.render_as_string(hide_password=False))
+
+    def bid(session: Session) -> None:
+        session.add(AuditTrail(at=NOW, action="bid", subject="lot", subject_id=len(heard)))
+
+    def between(done: int, total: int) -> None:
+        heard.append((done, total))
+        other.in_transaction(bid)
+        assert other.read(portfolios.portfolios, creditor) == []
+
+    def replaced(done: int, total: int) -> None:
+        def replace_one(session: Session) -> None:
+            account = session.exec(select(LoanAccount).where(LoanAccount.row == 3)).one()
+            account.status = "replaced"
+            session.add(account)
+
+        if done == total:
+            other.in_transaction(replace_one)
+
+    made = portfolios.make_portfolio(db, creditor, creditor, name="All", selection=Selection(), at=NOW, told=between)
+    assert heard == [(7, 40), (14, 40), (21, 40), (28, 40), (35, 40), (40, 40)]
+    assert [one.id for one in db.read(portfolios.portfolios, creditor)] == [made]
+    assert len(db.read(portfolios.members, creditor, made, limit=100)) == 40
+    with pytest.raises(BadInput) as bad:
+        portfolios.make_portfolio(db, creditor, creditor, name="Two", selection=Selection(), at=NOW, told=replaced)
+    assert [(one.code, one.found) for one in bad.value.faults] == [("selection_changed", "1 accounts")]
+
+    def rows(session: Session) -> tuple[int, int]:
+        portfolios_, members = (select(func.count()).select_from(one) for one in (Portfolio, PortfolioAccount))
+        return session.exec(portfolios_).one(), session.exec(members).one()
+
+    assert db.read(rows) == (1, 40)
+    other.close()
+
+
+def test_what_a_dead_process_left_of_a_portfolio_is_never_shown_and_removed(
+    db: Database, objects: Folder, creditor: int
+) -> None:
+    _read(db, objects, _receive(db, objects, creditor, _rows(5)))
+
+    def die(_done: int, _all: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        portfolios.make_portfolio(db, creditor, creditor, name="One", selection=Selection(), at=NOW, told=die)
+    assert db.read(portfolios.portfolios, creditor) == []
+    later = NOW + timedelta(days=1)
+    made = portfolios.make_portfolio(db, creditor, creditor, name="Two", selection=Selection(), at=later)
+    assert db.read(lambda session: list(session.exec(select(Portfolio.id)))) == [made]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from market.money import allocate
 from storage import ledger as books
 from storage import settlement
 from storage.outbox import due
-from storage.tables import Auction, BankAccount, Lot, Outbox, PaymentDue, Payout, Sale, Tape
+from storage.tables import Auction, BankAccount, Lot, Outbox, PaymentDue, Payout, Sale, StatementLine, Tape
 from tests.bank import Paid
 from tests.storage.sales import AT, World, world
 from tests.web.conftest import Site, Visit
@@ -352,3 +353,41 @@ def test_a_statement_pays_for_a_party_of_ones_own(site: Site, w: World) -> None:
     _, rest = site.db.read(demo_acts.paying_statement, asked.reference, at=AT)
     assert "Kept" in upload(site, operator, rest)
     assert site.db.read(lambda session: session.get_one(PaymentDue, asked.id).status) == "paid"
+
+
+def test_the_bank_takes_a_balance_back(site: Site, w: World) -> None:
+    """The sale says why it is not closed out; the operator takes the line back; after the close-out it is a claim."""
+    operator = site.person("operator")
+    sale_id = w.sell()
+    owed = w.balance_due(sale_id)
+    paid = Paid(owed.amount_minor, owed.reference, "Bidder A", "NL01")
+    back = Paid(-owed.amount_minor, owed.reference, "Bidder A", "NL01")
+    w.pay(paid, at=LATER)
+    w.pay(back, at=LATER)
+    run(site, "complete")
+    assert "Paid in full, but not closed out yet" in operator.get(f"/sales/{sale_id}").text
+    page = operator.get("/reconciliation").text
+    assert "Takes back line 1 of statement" in page
+    assert "Reference equal" in page
+
+    def lines(session: Session) -> tuple[int, int]:
+        query = select(StatementLine).where(
+            col(StatementLine.amount_minor).in_((owed.amount_minor, -owed.amount_minor))
+        )
+        first, second = session.exec(query.order_by(col(StatementLine.id))).all()
+        return first.id, second.id
+
+    first, second = site.db.read(lines)
+    taken = operator.post(f"/reconciliation/{second}/take-back", {"first": str(first)})
+    assert taken.status_code == 303
+    page = operator.get(f"/sales/{sale_id}").text
+    assert "Payment taken back by the bank" in page
+    assert "Waiting for the balance" in page
+    assert "Takes another line back" in operator.get("/reconciliation").text
+    w.pay(paid, at=LATER)
+    run(site, "complete")
+    assert w.sale(sale_id).status == "closed_out"
+    w.pay(replace(back, is_reversal=True), at=LATER)
+    assert "Closed out, but the bank took" in operator.get(f"/sales/{sale_id}").text
+    assert "but its accounts are with the buyer" in operator.get("/home").text
+    assert "taken back by" in operator.get(f"/trace/statement_line/{first}").text
