@@ -97,7 +97,7 @@ def _revealed(check: Check, auction: Clocked, event: Revealed) -> None:
         check.problem("bidder", f"Bidder {event.bidder} was not admitted.")
         return
     bidder = auction.bidders[event.bidder - 1]
-    least_minor = auction.minimum_minor(bidder, auction.opens_at_ms)
+    least_minor = auction.minimum_minor(bidder, auction.stage_due_ms() - 1)  # in the stage that has ended
     check.need(event.amount_minor >= least_minor, "below_minimum", f"{event.amount_minor} is below {least_minor}.")
     winner = isinstance(auction, Hybrid) and bidder is auction.winner
     check.need(not winner, "bids", "He who has taken the price seals nothing.")

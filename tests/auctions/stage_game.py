@@ -290,10 +290,10 @@ def tick(game: StageGame, at: int, since: int | None = None) -> None:
 
 def play(rng: Random, game: StageGame, steps: int) -> None:
     """Play at random, near the limits, where rules bite; at the end replay."""
-    for party in rng.sample(range(1, 5), rng.randint(1, 4)):
+    for party in rng.sample(range(1, 5), rng.choice([1, 2, 3, 4, 4])):
         game.do(draw_admit(rng, game, party), 10)
     if game.terms.ruleset.format == "rounds":
-        for party in rng.sample(range(1, 5), rng.randint(1, 4)):
+        for party in rng.sample(range(1, 5), rng.choice([1, 2, 3, 4, 4])):
             game.do(PlaceBid(game.id(), party, 1_000 + rng.choice([0, 0, 50, 50, 60, 300, -1])), 20 + party)
     if rng.random() < 0.9:
         game.do(Tick(), (game.model.due_at() or 0) - rng.choice([0, 0, 0, 1]))
@@ -320,7 +320,7 @@ def play(rng: Random, game: StageGame, steps: int) -> None:
 
 
 def draw_admit(rng: Random, game: StageGame, party: int) -> Admit:
-    limit = rng.choice([-1, 0, 999, 1_000, 1_100, 5_000, 5_000, 5_000, 5_000, 10**17, 10**17 + 1])
+    limit = 5_000 if rng.random() < 0.75 else rng.choice([-1, 0, 999, 1_000, 1_100, 10**17, 10**17 + 1])
     return Admit(game.id(), party, limit, rng.choice([None] * 30 + [1]))
 
 
@@ -339,7 +339,7 @@ def draw_instant(rng: Random, game: StageGame) -> int:
     if due is not None:
         edges += [due, due, due, due - 1_000, due - 1_000] + [due + 10_000] * (rng.random() < 0.2)
     later = sorted({edge + beside for edge in edges for beside in (-1, 0, 1) if edge + beside >= game.at - 900})
-    return rng.choice(later[:9]) if later else game.at + 1
+    return rng.choice(later[:5]) if later else game.at + 1
 
 
 def draw_bid(rng: Random, game: StageGame, party: int, at: int) -> Command:
@@ -362,6 +362,10 @@ def draw_bid(rng: Random, game: StageGame, party: int, at: int) -> Command:
     near += [price, price + 1, price + 1, price + 10, price + 11, price + 3 * step, price + 5 * step]
     near += [me.limit, me.limit + 1] if me else []
     near += [offer.amount for offer in model.sealed.values()]
+    if part is not None and part.name in ("round", "best") and rng.random() < 0.6:
+        near = [part.price or price + 11, price + 10, price + 11]
+    if part is not None and part.name == "sealed" and rng.random() < 0.6:
+        near = [price + 1, price + 1, price + 2, price + 50]
     amount = rng.choice(near)
     return PlaceBid(game.id(), party, amount, amount if rng.random() < 0.02 else None)
 
