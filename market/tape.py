@@ -38,7 +38,7 @@ from market.mappings import MOST_DPD, Column, TapeMapping, known, normal
 from market.money import amount_text, decimals
 from market.sheets import Block, safe_cell
 
-MOST_MINOR = 10**13  # of one amount: sums over every row of a tape stay inside 64 bits
+MOST_MINOR = 10**12  # of one amount: the sum of a million such rows stays inside 64 bits
 MOST_TEXT_CHARACTERS = 200
 MOST_RATE_BP = 100_000  # 1,000 % a year
 EARLIEST = date(1900, 1, 1)

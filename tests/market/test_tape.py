@@ -143,7 +143,7 @@ def test_the_same_snapshot_as_a_workbook(shared_data: Path) -> None:
 _TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12
 )  # letters, marks, figures, signs: also quotes, commas, formulas
-_MINOR = st.integers(0, 10**12)
+_MINOR = st.integers(0, 10**11)
 
 
 @st.composite
@@ -215,11 +215,11 @@ def test_amounts_are_rounded_once_half_to_even(value: Decimal, currency: str) ->
 
 def test_half_goes_to_even() -> None:
     mapping = TapeMapping("x", "x", "USD", "days_past_due", ROUNDED)
-    texts = ["0.005", "0.015", "0.025", "0.0250001", "5864.9505117095", "99999999999.994999999999999"]
+    texts = ["0.005", "0.015", "0.025", "0.0250001", "5864.9505117095", "9999999999.994999999999999"]
     rows = "\n".join(f"{number},{text},5" for number, text in enumerate(texts))
     _, _, good = read(f"loan_id,principal,dpd\n{rows}\n".encode(), mapping=mapping)
     expected = [int((Decimal(t) * 100).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)) for t in texts]
-    assert good["principal_minor"].to_list() == expected == [0, 2, 2, 3, 586_495, 9_999_999_999_999]
+    assert good["principal_minor"].to_list() == expected == [0, 2, 2, 3, 586_495, 999_999_999_999]
 
 
 # --- cells ---------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ def test_each_fault_of_an_amount_says_what_was_expected() -> None:
     rows = [f"L{n},B1,{cell},0.00,5,cars,Hebei,5.00,2020-01-31," for n, cell in enumerate(("-1", "9" * 30, "x"))]
     _, faults, _ = read((HEADER + "\n".join(rows)).encode())
     assert [fault.expected for fault in faults] == [
-        "not negative", "at most 100,000,000,000.00", "digits with at most 2 decimals",
+        "not negative", "at most 10,000,000,000.00", "digits with at most 2 decimals",
     ]  # fmt: skip
 
 
