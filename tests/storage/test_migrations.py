@@ -60,6 +60,7 @@ FROZEN = {
     "v0002_append_only.py": "3b79a59cd7a4764b1ebbb16beeb6de9682d63e630429ced13af913e6ba5f91fc",
     "v0003_ended_sessions_and_shares.py": "9e22dd3e2b5da81f82fffafd701ae1658aa6528f62d80f86a9dca1a1e7747556",
     "v0004_taken_back.py": "c2f805d5e4682916e4b8a1d11e8fabed63a6944fe62b3d03dcef1b7ab370cc08",
+    "v0005_proof.py": "3cf0e4ca676bce549386dba87e7db7ee535f891ba9772590a1778634e1f7b935",
 }
 
 
