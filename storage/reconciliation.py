@@ -287,7 +287,8 @@ def _match_certain(session: Session, lines: Sequence[StatementLine], bank_accoun
             taken = [one for one in _taken_back(session, line) if one.certain]
             if taken:
                 first = session.get_one(StatementLine, taken[0].expected_id, with_for_update=True)
-                if _may_be_taken_back(session, first):
+                session.refresh(first)  # a person may have decided about it since it was read
+                if first.status in TAKEN_FROM and _may_be_taken_back(session, first):
                     _take_back(session, line, first, bank_account_id, reasons=taken[0].reasons, person_id=None, at=at)
 
 
@@ -561,7 +562,7 @@ def undo(session: Session, line_id: int, reason: str, *, person_id: int, at: dat
     that was sent is gone.  Who, when and why stand in the audit trail and in the reversal.  A line that was said to
     take another one back: both wait again, and what the other one was counted toward is decided anew.
 
-    Raises: NotFound; Conflict `line_waits`, `match_final`.
+    Raises: NotFound; Conflict `line_waits`, `line_taken_back`, `match_final`.
     """
     line = session.get(StatementLine, line_id, with_for_update=True)
     if line is None:
@@ -575,8 +576,12 @@ def undo(session: Session, line_id: int, reason: str, *, person_id: int, at: dat
         _part(session, line, reason, person_id=person_id, at=at)
         return
     key = f"match:{line.id}{_round(session, line.id)}"
-    shares = session.exec(select(LineShare).where(LineShare.line_id == line_id, col(LineShare.undone_at).is_(None)))
-    for share in shares.all():
+    shares = session.exec(
+        select(LineShare)
+        .where(LineShare.line_id == line_id, col(LineShare.undone_at).is_(None))
+        .order_by(col(LineShare.payment_due_id))  # payments are locked in the order of ids, as everywhere
+    ).all()
+    for share in shares:
         due = session.get_one(PaymentDue, share.payment_due_id, with_for_update=True)
         session.refresh(due)
         if due.status != "open":

@@ -218,7 +218,7 @@ def settle(session: Session, auction_id: int, *, at: datetime) -> int | None:
         return first.id
     dues = _lock_dues(session, auction_id)
     for due in dues:
-        if due.status == "open":
+        if due.status == "open" and due.kind == "deposit":  # a claim stays: its money is owed whoever won
             due.status = "cancelled"  # what still comes is recognised by its reference and goes back
             session.add(due)
     outcome = closing(session, auction_id) if auction.outcome == "sold" else None
@@ -342,7 +342,8 @@ def _begin_sale(session: Session, auction: Auction, lot: Lot, outcome: Closing, 
     facts = {"entry": outcome.sequence, "bidder": outcome.bidder, "hammer_minor": outcome.hammer_minor}
     step(session, sale.id, "sold", facts, at=at)
     if plan.deposit_back_minor:
-        deposit = next(one for one in _lock_dues(session, auction.id) if one.party_id == outcome.buyer_id)
+        dues = _lock_dues(session, auction.id)
+        deposit = next(one for one in dues if one.party_id == outcome.buyer_id and one.kind == "deposit")
         refund(session, key=f"deposit_back:{sale.id}", due=deposit, amount_minor=plan.deposit_back_minor, at=at)
     if plan.balance_minor:
         due = _expect(

@@ -221,6 +221,27 @@ def test_what_was_paid_too_much_goes_the_same_way(w: World, is_sent: bool) -> No
     assert w.db.read(lambda session: session.get_one(tables.PaymentDue, due.id)).status == "open"
 
 
+def test_a_claim_outlives_the_end_of_the_auction(w: World) -> None:
+    """What was paid too much had been sent back when the bank took the payment: that is owed, whoever wins."""
+    loser = w.bidders[1]
+    due = w.ask(loser)
+    w.pay(Paid(DEPOSIT + 7_00, "deposit", "Bidder B", "NL02"))
+    w.db.in_transaction(reconciliation.match_by_hand, line(w, DEPOSIT + 7_00).id, due.id, person_id=w.person, at=AT)
+    (payout,) = w.db.read(lambda session: session.exec(select(tables.Payout)).all())
+    w.pay(Paid(-7_00, payout.reference, payout.name, payout.iban))
+    w.pay(Paid(-DEPOSIT - 7_00, "deposit", "Bidder B", "NL02", is_reversal=True))
+    take_back(w, line(w, -DEPOSIT - 7_00))
+    w.sell(PRICE, others=())
+    query = select(tables.PaymentDue).where(tables.PaymentDue.kind == "claim")
+    claim = w.db.read(lambda session: session.exec(query).one())
+    assert (claim.status, claim.amount_minor) == ("open", 7_00)
+    assert "need_claim_open" in needs(w)
+    w.pay(Paid(7_00, claim.reference, "Bidder B", "NL02"), at=LATER)
+    assert w.db.read(books.balance, f"receivable:{loser}:CNY") == 0
+    assert w.db.read(lambda session: session.get_one(tables.PaymentDue, due.id)).status == "cancelled"
+    assert w.agrees()
+
+
 @pytest.mark.parametrize("is_payee_wrong", [False, True])
 def test_a_pay_out_that_comes_back_is_due_again(w: World, is_payee_wrong: bool) -> None:
     w.sell(PRICE)
