@@ -78,6 +78,10 @@ class Broken(ValueError):
     """A line cannot be read."""
 
 
+# What reading a hostile line, or judging events that contradict each other, may raise.
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+
 class Check:
     """The state of checking one journal: what the lines so far say, and what was wrong with them."""
 
@@ -111,7 +115,7 @@ class Check:
             sequence, at_ms = _whole(entry["sequence"]), _whole(entry["at_ms"])
             arrived_ms, auction_id = _whole(entry.get("arrived_ms", at_ms)), _whole(entry["auction"])
             events = [_event(one) for one in entry["events"]]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+        except UNREADABLE as fault:
             self.problem("unreadable", f"The line cannot be read: {type(fault).__name__}.")
             return False
         commitment, stated = bytes.fromhex(parts["commitment"]), bytes.fromhex(parts["hash"])
@@ -131,7 +135,7 @@ class Check:
             if self.auction is None:
                 return self._create(events, auction_id, facts)
             self._events(self.auction, events, arrived_ms, at_ms)
-        except (LookupError, TypeError, ValueError, AttributeError) as fault:
+        except UNREADABLE as fault:
             self.problem("unreadable", f"The events make no sense: {type(fault).__name__}.")
             return False
         return True

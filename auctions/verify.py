@@ -18,12 +18,11 @@ can check Ed25519 passes that in.
 import json
 import sys
 from base64 import b64decode
-from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from auctions.checks import Broken, Check, Problem, Verdict, read_canonical
+from auctions.checks import UNREADABLE, Broken, Check, Problem, Verdict, read_canonical
 from auctions.merkle import extends, includes, leaf_hash
 from auctions.proof import Checkpoint, key_name
 
@@ -120,7 +119,7 @@ class _Proofs:
                 self.included(document["log"])
             if document.get("consistency"):
                 self.grown(document["consistency"])
-        except (ValueError, KeyError, TypeError, AttributeError, NotBase64) as fault:
+        except UNREADABLE as fault:
             self.problem("proof_unreadable", f"A proof cannot be read: {type(fault).__name__}.")
         if known == len(self.check.verdict.notes) + len(self.check.verdict.problems):
             self.problem("proof_unreadable", "A file that was given as a proof proves nothing.")

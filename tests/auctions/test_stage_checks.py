@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from auctions.journal import commitment_of
 from auctions.proof import canonical, public_line
 from auctions.verify import verify
 from tests.auctions.stage_game import STAGE_VARIANTS, StageGame, play
@@ -70,3 +71,31 @@ def test_what_was_written_anew_is_judged_by_the_rules(name: str) -> None:
                         escaped.append((seed, number, event, field))
     assert tried > 2
     assert not escaped
+
+
+def test_events_that_contradict_each_other_are_told_and_not_tripped_over() -> None:
+    """An opening without its first round leaves nobody a turn; a private part may be nested without end."""
+    terms = STAGE_VARIANTS["rounds"]
+    game = StageGame(terms)
+    create = public_line(game.entries[0])
+    ended_ms = terms.closes_at_ms + 100_000
+    closed = {
+        "type": "closed", "result": "unsold", "closed_at_ms": terms.closes_at_ms, "bidder": None, "price_minor": None,
+        "runner_up": None, "runner_up_minor": None,
+    }  # fmt: skip
+    later = [
+        line_of(f'{{"auction":7,"sequence":{number},"at_ms":{at_ms},"events":[{canonical(event)}]}}')
+        for number, at_ms, event in ((2, terms.opens_at_ms + 2_000, {"type": "opened"}), (3, ended_ms, closed))
+    ]
+    codes = [problem.code for problem in verify(rewritten([create, *later], {})).problems]
+    assert codes[-1] == "unreadable"
+    nested = "[" * 100_000 + "]" * 100_000
+    private = f'{{"salt":"00","command":{nested}}}\n{{"salt":"00","fact":{nested}}}'
+    codes = [problem.code for problem in verify(rewritten([line_of(game.entries[0].public, private)], {})).problems]
+    assert codes == ["unreadable"]
+
+
+def line_of(public: str, private: str = "") -> str:
+    """A line that anybody could write; `rewritten` gives it its hash."""
+    parts = {"public": public, "commitment": commitment_of(private).hex(), "hash": ""}
+    return canonical(parts | ({"private": private} if private else {}))
