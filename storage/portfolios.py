@@ -663,6 +663,8 @@ class _Chosen:
 
 
 def _choose(session: Session, creditor_id: int, name: str, selection: Selection) -> _Chosen:
+    if session.get_bind().dialect.name == "postgresql":  # every statement sees one state, as a reader of SQLite does
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     faults: list[Fault] = []
     if not 3 <= len(name) <= 120:
         faults.append(Fault("name", "name", name[:80], "3 to 120 characters"))

@@ -168,9 +168,7 @@ def advance(session: Session, signer: Signer, *, at: datetime, thorough: bool = 
     if not tree.size or (last and last.size == tree.size and last.signed_at > at - SIGNED_AGAIN_AFTER):
         return None
     signed = proof.signed(proof.tree_head(tree.size, tree.root()), signer, at_ms=ms(at))
-    head = TreeHead(
-        size=tree.size, signed_at=at, text=signed.text, key_id=signed.key_id, signature=signed.signature
-    )  # fmt: skip
+    head = TreeHead(size=tree.size, signed_at=at, text=signed.text, key_id=signed.key_id, signature=signed.signature)
     session.add(head)
     session.flush()
     outbox.put(session, "keep_tree_head", f"tree_head:{head.id}", {"tree_head_id": head.id}, at=at)
@@ -244,7 +242,7 @@ def newest_inclusion(session: Session, auction_id: int) -> dict[str, Any] | None
 def consistency(session: Session, first: int, second: int) -> dict[str, Any]:
     """Return {"first", "second", "path"}: two signed tree heads of these sizes, and that one grew from the other.
 
-    Raises: NotFound, when no tree head of that size was ever signed, or `first` is not below `second`.
+    Raises: NotFound, when no tree head of that size was ever signed, or `first` is above `second`.
     """
     heads = {}
     for size in (first, second):

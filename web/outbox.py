@@ -25,12 +25,16 @@ _CODED = re.compile(r"\w+: ([a-z_]+)\(", re.ASCII)
 WORK = {
     "settle": (N_("Settle an auction that has ended: give deposits back, begin the sale"), ""),
     "complete": (N_("Close out a sale that is paid: pay the creditor, assign the accounts"), ""),
-    "submit_command": (N_("Put an admission into the journal of an auction"), ""),
+    "submit_command": (N_("Put an admission or a bar into the journal of an auction"), ""),
     "replace_accounts": (N_("Let the newest tape's account stand for each loan"), ""),
     "read_tape": (N_("Read a creditor's tape"), N_("The tape stays unread; the creditor may send it again.")),
     "read_statement": (
         N_("Read a bank statement"),
         N_("The statement is not booked; upload it again, or the next one will not follow."),
+    ),
+    "keep_tree_head": (
+        N_("Keep a signed tree head of the log in the object store"),
+        N_("This one stands in the database alone; the next one is kept there again."),
     ),
     "send_mail": (N_("Send a notice by mail"), N_("The mail is not sent; who was to get it is not told by mail.")),
 }  # fmt: skip
