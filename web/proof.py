@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route
 from auctions import proof
 from auctions.journal import Entry
 from auctions.proof import Signer
-from market.errors import NotFound
+from market.errors import Conflict, NotFound
 from storage import journal
 from storage import proof as kept
 from storage.database import Database
@@ -146,10 +146,13 @@ async def checkpoint_of(request: Request, head: Entry) -> dict[str, Any]:
     return signed | {"log": included}
 
 
-async def signed_checkpoint(request: Request, head: Entry) -> dict[str, str]:
-    """A signed checkpoint alone, for the page of a room."""
+async def signed_checkpoint(request: Request, head: Entry) -> dict[str, str] | None:
+    """A signed checkpoint alone, for the page of a room; None, when this node's key was retired: bidding goes on."""
     signing: Signing = request.app.state.signing
-    [signed] = await signing.documents(request.state.db, proof.checkpoint_of(head).text())
+    try:
+        [signed] = await signing.documents(request.state.db, proof.checkpoint_of(head).text())
+    except Conflict:
+        return None
     return signed
 
 

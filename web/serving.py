@@ -60,10 +60,14 @@ def serve_app(chosen: Settings, say: Say) -> None:
             say("stop       Ctrl-C; the next start goes on from here")
 
     server = Server(config, listens)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(server.serve())
-    if not server.started:
-        raise CannotStart(f"nothing can listen on {chosen.host}:{chosen.port}; is it in use? Choose with --port.")
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.serve())
+    except SystemExit:  # so uvicorn says that it did not get as far as serving
+        if server.lifespan.should_exit:
+            raise CannotStart("it did not start; the line above says why, and the log has all of it.") from None
+        why = f"nothing can listen on {chosen.host}:{chosen.port}; is it in use? Choose with --port."
+        raise CannotStart(why) from None
 
 
 # --- the database before the start ---------------------------------------------------------------------

@@ -147,7 +147,7 @@ def opened_in(text: str) -> list[Any]:
 
 def test_a_key_is_rotated_and_old_receipts_stay_good(demo_site: Site, tmp_path: Path) -> None:
     world = World(demo_site)
-    _, auction_id = world.published()
+    lot_id, auction_id = world.published()
     one = world.bidder(auction_id)
     world.opened(auction_id)
     number = bid(one, auction_id, "840000", "k1")
@@ -169,6 +169,9 @@ def test_a_key_is_rotated_and_old_receipts_stay_good(demo_site: Site, tmp_path: 
     demo_site.app.state.signing = Signing.__new__(Signing)
     demo_site.app.state.signing.__dict__.update(before.__dict__, _seen_at=utc_now() - timedelta(hours=1))
     assert one.get(address).status_code == 409
+    room = one.get(f"/lots/{lot_id}")
+    assert room.status_code == 200
+    assert "checkpoint.json" not in room.text, "who bids still sees the room"
     keys = one.get(KEYS_ADDRESS).json()
     assert second.both(journal, proofs=[old], keys=keys, is_signed=is_signed).good
     second.close()

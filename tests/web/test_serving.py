@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +111,17 @@ def test_a_command_loads_only_what_it_works_with(imported: str, spared: set[str]
     program = f"import sys, {imported}; print(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not spared & set(answer.stdout.split())
+
+
+def test_an_address_that_is_taken_is_said(chosen: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = subprocess.run(
+            [sys.executable, "-m", "web.cli", "run", "--no-demo", "--port", port], cwd=ROOT, capture_output=True,
+            text=True, check=False, env={**os.environ, "CLEARLOT_DATA": str(chosen.data)},
+        )  # fmt: skip
+    assert told.returncode == 1
+    assert told.stderr.splitlines()[-1].startswith(f"clearlot: nothing can listen on 127.0.0.1:{port}; is it in use?")
 
 
 @pytest.mark.parametrize("arguments", [["trace", "sale", "1"], ["replay", "1"], ["journal", "export", "1"]])
