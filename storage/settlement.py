@@ -1,7 +1,8 @@
 """After the close: deposits back, the sale, closing out, default. Each step in one transaction, once.
 
 Everybody who moves a lot's money takes the lot's row first, so that settling, completing and defaulting wait for each
-other; then the payments due. A bank line takes only its payment due, so that reading a statement never waits for bids.
+other; then the payments due in the order of ids, then the sale. A bank line takes no lot, only payments due and, after
+them, pay-outs and a sale, so that reading a statement never waits for bids.
 """
 
 from __future__ import annotations

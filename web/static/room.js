@@ -23,6 +23,7 @@
   // --- the socket -----------------------------------------------------------------------------
   // Nothing is queued for later: what is pressed offline goes by form, or not at all.
   let socket = null, tries = 0, heard = 0, lostSince = 0, missedFrom = 0, ledBefore = false;
+  let seenBids = null;  // what a new socket said first of the auction; none before it did
   const waiting = new Map();  // command id -> what to do with its ack
   const signedIn = room ? room.dataset.signedIn === "yes" : document.querySelector(".watch") !== null;
 
@@ -32,7 +33,7 @@
     socket.onopen = () => { tries = 0; watchAll(); ping(); };
     socket.onmessage = (event) => { heard = performance.now(); const message = JSON.parse(event.data); (on[message.type] ?? (() => {}))(message); };
     socket.onclose = (event) => {
-      socket = null;
+      socket = seenBids = null;
       if (event.code === 1008) return poll();
       setTimeout(connect, Math.min(10000, 200 * 2 ** tries++) * (0.5 + Math.random() / 2));
     };
@@ -52,7 +53,7 @@
     const silent = performance.now() - heard;
     if (!signedIn || !heard) return;
     if (silent > 4000 && !lostSince) lost();
-    if (silent < 4000 && lostSince && socket?.readyState === WebSocket.OPEN) back();
+    if (silent < 4000 && lostSince && socket?.readyState === WebSocket.OPEN && seenBids !== null) back();
   }, 500);
 
   const banner = $("connection");
@@ -75,7 +76,7 @@
     polling = null;
     for (const id of ["strip-live", "standing"]) $(id)?.classList.remove("old");
     if (!room) return;
-    const bids = Number($("standing").dataset.bids) - missedFrom;
+    const bids = Math.max(seenBids, Number($("standing").dataset.bids)) - missedFrom;
     banner.textContent = bids === 1 ? words.back_one : bids ? fill(words.back, { bids: group(String(bids)) }) : words.back_none;
     banner.className = "banner back";
     clearlot.alert(banner.textContent);
@@ -122,7 +123,7 @@
   // --- messages -------------------------------------------------------------------------------
   const on = {
     pong,
-    watching(message) { if (!room) card(message.standing, false); },
+    watching(message) { seenBids = message.standing.bids; if (!room) card(message.standing, false); },
     standing(message) { if (!room) card(message, true); },
     part(message) { swapParts(message.html); },
     entries(message) { for (const entry of message.entries) addEntry(entry); },
