@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from auctions.verify import verify
 from storage import settlement
 from storage.tables import Auction, Lot, Sale
+from tests.storage import sales
 from tests.web.conftest import Site, Visit
 from tests.web.lot_world import World, terms
 
@@ -378,3 +379,24 @@ def test_a_lot_taken_off_sale(demo_site: Site) -> None:
     strip = page.split('id="strip-live"', 1)[1].split("</div>", 1)[0]
     assert "Withdrawn" in strip
     assert "Closed" not in strip
+
+
+def test_a_judicial_lot_shows_its_eleven_items_and_seven_warnings(site: Site) -> None:
+    """Fa Shi [2016] 18, articles 13 and 14; what the listing does not give is said to be missing."""
+    sold = sales.world(site.db)
+    sold.publish()
+
+    def show(session: Session) -> None:
+        lot = session.get_one(Lot, sold.lot)
+        lot.frozen = {"terms": lot.terms, "creditor": "Northern Asset Management"}
+        lot.frozen_hash, lot.published_at = "0" * 64, lot.created_at
+
+    site.db.in_transaction(show)
+    words = {"en": ("Announcement", "Not given in this listing"), "zh": ("拍卖公告信息", "未提供")}
+    for language, (title, absent) in words.items():
+        page = site.guest().get(f"/lots/{sold.lot}?lang={language}", follow_redirects=True).text
+        announcement = page.split('id="announcement"', 1)[1].split("</section>", 1)[0]
+        for each in (title, absent, "840,000", "Northern Asset Management"):
+            assert each in announcement
+        assert announcement.count("<li>") == 11
+        assert page.split('id="warnings"', 1)[1].split("</section>", 1)[0].count("<li>") == 7
